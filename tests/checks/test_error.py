@@ -30,7 +30,7 @@ def fault_in_api(host: RecordedHost, name: str, message: str) -> None:
         value: Any = json.loads(json.dumps(answer.value))
         for server in value["servers"]:
             if server["id"] == uuid:
-                server["fault"] = {"code": 500, "created": "2026-11-25T12:00:00Z"}
+                server["fault"] = {"code": 500, "created": "2026-11-25T18:36:00Z"}
                 server["fault"]["message"] = message
         host.set("nova", answer.query, value)
 
@@ -124,3 +124,11 @@ def test_a_server_in_error_is_not_judged_by_what_is_unknown(host: RecordedHost, 
     found = [one for one in host.headlines() if "missing" in one or "does not exist" in one]
     assert found == []
     assert bool(host.headlines()) == (layer not in ("libvirt", "kernel"))
+
+
+def test_a_server_in_error_may_be_on_no_host(host: RecordedHost) -> None:
+    host.row("instances", host.uuid("vm-shelved"), vm_state="error")
+
+    [headline] = host.headlines()
+    assert headline.startswith("vm-shelved is in error in nova, and it is on no host")
+    assert changes(host) == []

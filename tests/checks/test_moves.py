@@ -10,13 +10,14 @@ from tests.conftest import RecordedHost
 
 from hoodsnap.bundle import Answer
 
+MOVE = "77777777-0000-4000-8000-000000000000"
 LONG_AGO = "2026-11-23 01:00:00"
 RUNNING, PAUSED_BY_USER, PAUSED_BY_MIGRATION, OFF = (1, 1), (3, 1), (3, 2), (5, 2)
 
 
 def move(host: RecordedHost, name: str, **cells: object) -> None:
     """Give a server a migration, copied from a server whose resize was confirmed long ago."""
-    given = {"updated_at": LONG_AGO, "instance_uuid": host.uuid(name), **cells}
+    given = {"uuid": MOVE, "updated_at": LONG_AGO, "instance_uuid": host.uuid(name), **cells}
     host.row("migrations", host.uuid("vm-resized"), **given)
 
 

@@ -42,7 +42,7 @@ class _Rest(NamedTuple):
     evidence: list[Evidence]
 
 
-@check(Severity.WARNING, heard=["kernel"], traps=[task_in_flight, migrating])
+@check(Severity.WARNING, traps=[task_in_flight, migrating])
 def server_in_error(
     guest: Guest, record: Server | Instance, instance: Instance | None, domain: Domain | None
 ) -> Problems:
@@ -98,8 +98,9 @@ def server_in_error(
     nowhere = guest.is_nowhere
     if not (guest.is_here or nowhere) or guest.process is not None:
         return
-    if not nowhere and domain is None and "libvirt" in guest.unheard:
-        raise UnheardError(guest.unheard["libvirt"])
+    for layer in ("libvirt", "kernel"):
+        if layer in guest.unheard and not nowhere:
+            raise UnheardError(guest.unheard[layer])
     if domain is None and not record.launched_at:
         return  # its build failed; the walk shows the fault
     if domain is not None and domain.state not in OFF:

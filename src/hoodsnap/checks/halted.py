@@ -7,10 +7,11 @@ from hoodsnap.checks.state import complaint, ending, fault, since_logged
 from hoodsnap.checks.traps import just_ended, migrating, task_in_flight
 from hoodsnap.evidence import Severity, says
 from hoodsnap.facts.api.server import Server
+from hoodsnap.facts.clock import moment
 from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.database.instance import Instance
 from hoodsnap.facts.domain.domain import Domain
-from hoodsnap.facts.domain.state import DomainState, ShutoffReason
+from hoodsnap.facts.domain.state import ON, DomainState, ShutoffReason
 from hoodsnap.facts.fact import UnheardError, known
 from hoodsnap.facts.host.log import Log
 from hoodsnap.facts.process.process import Process
@@ -137,13 +138,10 @@ def qemu_does_not_end(guest: Guest, domain: Domain, process: Process, log: Log |
 
     Source: libvirt qemu_process.c, virProcessKillPainfully; Linux, proc(5), state D.
     """
-    if domain.state != DomainState.SHUTDOWN:
-        return
     record = guest.record
-    gave_up = "Failed to terminate process" in (
-        known(lambda: record.fault_message if record is not None else None) or ""
-    )
-    if process.state != "D" and not gave_up:
+    gave_up = _nova_gave_up(record, log)
+    ending = domain.state == DomainState.SHUTDOWN
+    if not (ending and process.state == "D") and not (gave_up and domain.state in ON):
         return
     waits = " and waits in the kernel (state D)" if process.state == "D" else ""
     yield problem(
@@ -154,3 +152,12 @@ def qemu_does_not_end(guest: Guest, domain: Domain, process: Process, log: Log |
         *fault(record),
         *complaint(log),
     )
+
+
+def _nova_gave_up(record: Server | Instance | None, log: Log | None) -> bool:
+    """True if nova's last fault is that this QEMU could not be ended, not an earlier one."""
+    said = known(lambda: record.fault_message if record is not None else None) or ""
+    if "Failed to terminate process" not in said or record is None:
+        return False
+    failed, started = known(lambda: moment(record.fault_at)), known(lambda: log and log.started_at)
+    return failed is None or not started or started < failed

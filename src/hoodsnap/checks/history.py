@@ -30,7 +30,7 @@ OF_A_MOVE = (
 )
 """Columns of a migration that never change."""
 
-LATER = ("status", "dest_compute", "dest_node", "dest_host")
+LATER = ("dest_compute", "dest_node", "dest_host")
 """Columns of a migration that change with `updated_at`."""
 
 OF_AN_ACTION = ("action", "instance_uuid", "user_id", "project_id")
@@ -47,8 +47,8 @@ def histories_apart(cloud: Cloud) -> Problems:
 
     Authority: Neither, until it is known which database nova-api uses.
 
-    Traps: A move in progress changes between the two questions; its status and destination are
-    compared only if both show the same time of the last change.
+    Traps: A move in progress changes between the two questions; its destination is compared
+    only if both show the same time of the last change.
 
     Next: Compare both histories, and find the database that nova-api and nova-conductor use:
 

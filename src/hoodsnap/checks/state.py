@@ -504,7 +504,8 @@ def stuck_task_state(guest: Guest, record: Server | Instance) -> Problems:
 
     Traps: Uploading a large snapshot, shelving, migrating or resuming a large memory may take
     hours, and a migration may wait for others: a warning until a day has passed. A guest that is
-    being shut down has the time that nova.conf or its image allows.
+    being shut down has the time that nova.conf or its image allows. If the migration or the action
+    behind the task has ended, or nova-compute was started since, nothing works on it any more.
 
     Next: Check for work in progress:
 
@@ -512,8 +513,8 @@ def stuck_task_state(guest: Guest, record: Server | Instance) -> Problems:
         openstack server migration list --server UUID
         virsh domjobinfo NAME
 
-    For a deletion, a migration or a rebuild, read in the evidence what a restart of nova-compute
-    does to this server; only the restart ends the task.
+    For a deletion, a rebuild, or a migration that has not ended, read in the evidence what a
+    restart of nova-compute does to this server; only the restart ends the task.
 
     Then, for any other task, if nothing is in progress, an administrator can clear the task. This
     changes nova's record and nothing else: the server is ACTIVE in it, whatever its guest is. nova
@@ -531,7 +532,7 @@ def stuck_task_state(guest: Guest, record: Server | Instance) -> Problems:
         openstack server show UUID
 
     Not yet: Do not restart nova-compute before you know what the restart does to this server. Do
-    not clear the task of a server that is deleting, migrating or rebuilding.
+    not clear the task of a server that is deleting or rebuilding, or whose migration has not ended.
 
     Source: nova compute/manager.py `_init_instance`; nova admin guide, support-compute.
     """
