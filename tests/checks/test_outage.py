@@ -21,7 +21,7 @@ def _logged(host: RecordedHost, name: str, when: datetime, reason: str) -> None:
     log = next(
         answer for answer in host.bundle.asked("logs", "tail ") if answer.subject == host.uuid(name)
     )
-    end = f"{when:%Y-%m-%d %H:%M:%S.000}+0000: shutting down, reason={reason}\n"
+    end = f"\n{when:%Y-%m-%d %H:%M:%S.000}+0000: shutting down, reason={reason}\n"
     host.set("logs", log.query, log.value + end)
 
 

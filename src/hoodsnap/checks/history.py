@@ -24,13 +24,10 @@ from hoodsnap.phrase import brief
 KEPT = 10
 """The collector reads this many of the newest actions of a server from the database."""
 
-OF_A_MOVE = (
-    *("instance_uuid", "migration_type", "source_compute", "source_node"),
-    *("user_id", "project_id"),
-)
-"""Columns of a migration that never change."""
+OF_A_MOVE = ("instance_uuid", "user_id", "project_id")
+"""Columns of a migration that tell whose move it is."""
 
-LATER = ("dest_compute", "dest_node", "dest_host")
+LATER = ("dest_host",)
 """Columns of a migration that change with `updated_at`."""
 
 OF_AN_ACTION = ("action", "instance_uuid", "user_id", "project_id")
