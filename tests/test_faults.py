@@ -139,6 +139,15 @@ FOUND = {
     "port-deleted": ["error port-guest-mismatch of vm-resized"],
     "port-disabled": ["warning port-binding-bad of vm-snap"],
     "db-info-cache": ["error info-cache-lost of vm-config"],
+    # Servers in error, guests that are off while nova ignores it, tasks that are over.
+    "error-and-off": ["warning server-in-error of vm-snap"],
+    "error-reboot-failed": ["warning server-in-error of vm-data"],
+    "rescued-killed": ["error rescued-or-resized-but-off of vm-rescued"],
+    "deletion-half-done": ["error partial-deletion of vm-tenant"],
+    "guests-killed": [
+        "error guests-ended-at-once of ",
+        "warning nova-compute-frozen of ",
+    ],
 }
 """Fault → the findings that must follow, worst first, then by guest."""
 

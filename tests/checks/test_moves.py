@@ -10,13 +10,14 @@ from tests.conftest import RecordedHost
 
 from hoodsnap.bundle import Answer
 
+MOVE = "77777777-0000-4000-8000-000000000000"
 LONG_AGO = "2026-11-23 01:00:00"
 RUNNING, PAUSED_BY_USER, PAUSED_BY_MIGRATION, OFF = (1, 1), (3, 1), (3, 2), (5, 2)
 
 
 def move(host: RecordedHost, name: str, **cells: object) -> None:
     """Give a server a migration, copied from a server whose resize was confirmed long ago."""
-    given = {"updated_at": LONG_AGO, "instance_uuid": host.uuid(name), **cells}
+    given = {"uuid": MOVE, "updated_at": LONG_AGO, "instance_uuid": host.uuid(name), **cells}
     host.row("migrations", host.uuid("vm-resized"), **given)
 
 
@@ -569,3 +570,31 @@ def test_request_specs_that_were_not_collected_are_not_missing(host: RecordedHos
 
     assert host.findings() == []
     assert "the instance's request spec was not collected" in reasons(host, "request-spec-skew")
+
+
+def test_live_migration_half_done_told_by_the_source_alone(host: RecordedHost) -> None:
+    migrated(host, "vm-plain", "completed")
+    uuid, domain = host.uuid("vm-plain"), host.domain("vm-plain")
+    host.row("instances", uuid, task_state="migrating", updated_at=LONG_AGO)
+    host.end("vm-plain")
+    listed = host.last("libvirt", "virsh list --all").value
+    host.set("libvirt", "virsh list --all", [line for line in listed if line["uuid"] != uuid])
+    host.drop(lambda answer: answer.layer != "libvirt" or domain not in answer.query.split())
+
+    [headline] = [one for one in host.headlines() if one.startswith("vm-plain's live migration")]
+    assert headline.startswith("vm-plain's live migration to other has been completed since")
+    assert headline.endswith(
+        "nova still has it on vm (task migrating), and vm has no domain for it"
+    )
+    assert about(host, "vm-plain") == ["error live-migration-half-done on vm"]
+
+
+def test_a_live_migration_that_ended_this_minute_is_still_recorded_here(host: RecordedHost) -> None:
+    now = f"{host.bundle.started:%Y-%m-%d %H:%M:%S}"
+    migrated(host, "vm-plain", "completed")
+    host.row("migrations", host.uuid("vm-plain"), updated_at=now)
+    host.row("instances", host.uuid("vm-plain"), task_state="migrating", updated_at=now)
+    host.end("vm-plain")
+    state(host, "vm-plain", *OFF)
+
+    assert about(host, "vm-plain") == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from tests.checks.test_moves import migrated
 from tests.conftest import RecordedHost, healthy_report
 
 from hoodsnap.bundle import Answer
@@ -252,7 +253,7 @@ def test_stuck_task_state_shows_the_request_behind_it(host: RecordedHost) -> Non
     asked = {"action": "stop", "request_id": "req-7", "user_id": "u7"}
     host.row("instance_actions", uuid, start_time="2026-11-19 23:59:59", **asked)
 
-    [finding] = host.findings()
+    [finding] = [one for one in host.findings() if one.startswith("stuck-task-state")]
     assert finding.endswith(
         "; instance reports action = stop, action_at = 2026-11-19 23:59:59, action_by = u7,"
         " request = req-7"
@@ -469,7 +470,8 @@ def test_error_but_running_shows_the_fault(host: RecordedHost) -> None:
 
     assert host.findings() == [
         "error-but-running of vm-plain: instance reports vm_state = error;"
-        " instance reports fault_at = 2026-11-25 01:02:03, fault_message = Build failed;"
+        " instance reports fault_at = 2026-11-25 01:02:03, fault_message = Build failed,"
+        " fault_code = 500, fault_host = vm;"
         f" domain reports state = running (unpaused); process reports pid = {host.pid('vm-plain')}"
     ]
     assert host.headlines() == [
@@ -483,7 +485,7 @@ def test_error_but_running_shows_the_action_that_failed(host: RecordedHost) -> N
     asked = {"action": "resize", "request_id": "req-8", "user_id": "u8", "message": "Error"}
     host.row("instance_actions", uuid, start_time="2026-11-25 18:00:00", **asked)
 
-    [finding] = host.findings()
+    [finding] = [one for one in host.findings() if one.startswith("error-but-running")]
     assert (
         "; instance reports action = resize, action_at = 2026-11-25 18:00:00, action_by = u8,"
         " request = req-8; domain reports"
@@ -512,15 +514,48 @@ def test_error_but_running_shows_nova_computes_log(host: RecordedHost) -> None:
     ]
 
 
-def test_a_server_in_error_may_be_off(host: RecordedHost) -> None:
-    host.row("instances", host.uuid("vm-stopped"), vm_state="error")
-
-    assert host.findings() == []
-
-
 def test_a_migrating_server_in_error_may_run_here(host: RecordedHost) -> None:
     uuid, now = host.uuid("vm-verify"), f"{host.bundle.started:%Y-%m-%d %H:%M:%S}"
     host.row("instances", uuid, vm_state="error")
     host.row("migrations", uuid, status="running", updated_at=now)
 
     assert host.findings() == []
+
+
+def test_stuck_task_state_if_its_migration_has_ended(host: RecordedHost) -> None:
+    at = f"{host.bundle.started - timedelta(minutes=30):%Y-%m-%d %H:%M:%S}"
+    migrated(host, "vm-plain", "error")
+    host.row("migrations", host.uuid("vm-plain"), updated_at=at)
+    host.row("instances", host.uuid("vm-plain"), task_state="migrating", updated_at=at)
+
+    [finding] = host.report().findings
+    assert (finding.check.name, finding.severity.word) == ("stuck-task-state", "error")
+    assert finding.headline.endswith("min), but its live migration has ended (error)")
+    assert ("restart_of_nova_compute", "clears the task") in finding.evidence[0].said
+
+
+@pytest.mark.parametrize(("minutes", "found"), [(30, True), (5, False)])
+def test_stuck_task_state_if_its_action_has_ended(
+    host: RecordedHost, minutes: int, found: bool
+) -> None:
+    uuid = host.uuid("vm-suspended")
+    ended = host.bundle.started - timedelta(minutes=minutes)
+    at = f"{ended - timedelta(seconds=9):%Y-%m-%d %H:%M:%S}"
+    instance = host.guest("vm-suspended").instance
+    assert instance is not None
+    last = instance.actions[-1]
+    for answer in host.bundle.asked("nova-db", "SELECT id, action_id"):
+        if " FROM nova.instance_actions_events " in answer.query:
+            columns = answer.value["columns"]
+            rows = [dict(zip(columns, row, strict=True)) for row in answer.value["rows"]]
+            for row in rows:
+                if row["action_id"] == last.id:
+                    row["finish_time"] = f"{ended:%Y-%m-%d %H:%M:%S}"
+            cells = [[row[name] for name in columns] for row in rows]
+            host.set("nova-db", answer.query, {"columns": columns, "rows": cells})
+    host.row("instances", uuid, task_state="suspending", updated_at=at)
+
+    headlines = [one for one in host.headlines() if "stuck in suspending" in one]
+    assert bool(headlines) == found
+    if found:
+        assert headlines[0].endswith(", but its suspend has ended")

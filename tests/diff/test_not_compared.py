@@ -35,6 +35,10 @@ APART = {
     "ListedService": "hosts.SERVICES reads the same rows, of cinder too",
     "VolumeService": "hosts.SERVICES reads the same rows",
     "GlanceImage": "an image belongs to no server and no host; servers have copies of it",
+    "InstanceAction": "hoodsnap timeline shows the actions",
+    "ListedAction": "hoodsnap timeline shows the actions",
+    "ListedMigration": "migrations has nova's rows of them",
+    "ActionStep": "hoodsnap timeline shows the actions",
     "HostMapping": "the cell of a host, which the mapping of each of its servers has",
 }
 

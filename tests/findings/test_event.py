@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from tests.conftest import RecordedHost
 
-from hoodsnap.findings.event import BOOTING, boot_of, common_event
+from hoodsnap.findings.event import BOOTING, common_event
 
 GUESTS = ("vm-plain", "vm-duo", "vm-snap", "vm-config")
-BOOT = datetime.fromtimestamp(1795623542, UTC)
-"""btime in the recording's /proc/stat."""
 
 
 def _ended(host: RecordedHost, name: str, when: datetime, reason: str = "shutdown") -> None:
@@ -42,20 +40,25 @@ def test_guests_that_ended_together_share_an_event(host: RecordedHost) -> None:
 
 
 def test_a_boot_right_after_their_end_is_named(host: RecordedHost) -> None:
-    [cloud_host] = host.report().cloud.hosts
-    assert boot_of(cloud_host) == BOOT
-    query = "grep btime /proc/stat"
+    asked = host.last("kernel", "/proc/uptime").at
     when = host.bundle.started - timedelta(minutes=3)
-    host.set("kernel", query, f"btime {int((when + timedelta(minutes=1)).timestamp())}\n")
+
+    def up_since(boot: datetime) -> str:
+        return f"{(asked - boot).total_seconds():.2f} 3152.88\n"
+
+    host.set("kernel", "/proc/uptime", up_since(when + timedelta(minutes=1)))
     for name in GUESTS:
         _ended(host, name, when)
 
     assert (_event(host) or "").endswith(" UTC (shutdown), just before vm booted")
 
-    host.set("kernel", query, f"btime {int((when + BOOTING * 2).timestamp())}\n")
+    host.set("kernel", "/proc/uptime", up_since(when - BOOTING))
     assert (_event(host) or "").endswith(" UTC (shutdown)")
-    host.set("kernel", query, "btime x")
+    host.set("kernel", "/proc/uptime", "x")
     assert (_event(host) or "").endswith(" UTC (shutdown)")
+    boot = int((when + timedelta(minutes=1)).timestamp())
+    host.set("kernel", "grep btime /proc/stat", f"btime {boot}\n")
+    assert (_event(host) or "").endswith(" UTC (shutdown), just before vm booted")
 
 
 def test_most_of_them_are_enough(host: RecordedHost) -> None:

@@ -72,7 +72,7 @@ def test_a_guest_whose_findings_are_folded_elsewhere_is_not_called_healthy() -> 
     for guest in report.cloud.guests:
         start = verbose.index(f"{guest.name}  {guest.uuid}")
         end = verbose.index("", start)
-        agrees = "  ✓ the collected layers agree" in verbose[start:end]
+        agrees = any(line.startswith("  ✓ ") for line in verbose[start:end])
         told = "  ✗ see domain-running-on-wrong-host" in "\n".join(verbose[start:end])
         assert (agrees, told) == (guest not in broken, guest in broken)
 

@@ -78,7 +78,7 @@ def backing_file_missing(
 
     Source: OpenStack Operations Guide, "Disappearing Images"; nova bug 1602193 and its family.
     """
-    if guest.domain is None and (guest.record is None or guest.record.deleted):
+    if guest.domain is None and (guest.lacks_record or _is_deleted(guest)):
         return  # a leftover: nothing will start from it
     for image in images:
         missing = _missing_file(image)
@@ -430,3 +430,7 @@ def _is_same(host: Host, one: str, other: str) -> bool:
         return True
     first, second = host.images.entry(one), host.images.entry(other)
     return first is not None and second is not None and first.ino == second.ino
+
+
+def _is_deleted(guest: Guest) -> bool:
+    return guest.record is not None and guest.record.deleted

@@ -320,7 +320,7 @@ def server_without_disk(guest: Guest, host: Host, record: Server | Instance) -> 
     if not guest.is_here or record.deleted or record.vm_state not in RUNS | RESTS | {"resized"}:
         return
     listing = guest.census["images"]
-    for name in _expected_files(guest, record):
+    for name in expected_files(guest, record):
         size = host.images.size_of(guest.uuid, name)
         if not size:
             found = "missing" if size is None else "empty"
@@ -342,7 +342,8 @@ def _folder_of(guest: Guest, host: Host) -> str:
     return f"{where}{runs}"
 
 
-def _expected_files(guest: Guest, record: Server | Instance) -> list[str]:
+def expected_files(guest: Guest, record: Server | Instance) -> list[str]:
+    """Return the names of the files that a server's folder must have: `disk`, `disk.config` …"""
     if boots_from_volume(guest) or _has_another_root(guest):
         expected = []
     else:

@@ -17,7 +17,8 @@ from hoodsnap.checks.traps import (
     resizing,
     task_in_flight,
 )
-from hoodsnap.evidence import Evidence, Severity, hears, says
+from hoodsnap.evidence import Evidence, Severity, derives, hears, says
+from hoodsnap.facts.api.port import Port
 from hoodsnap.facts.api.server import Server
 from hoodsnap.facts.clock import moment, since_written
 from hoodsnap.facts.cloud.cloud import Cloud
@@ -47,6 +48,9 @@ ACTIONS = {
 
 SETTLES = timedelta(minutes=1)
 """Longest time nova needs to update the server after the end of a move."""
+
+GONE = frozenset(["completed", "error", "failed", "cancelled"])
+"""Final statuses of a live migration."""
 
 STALE = timedelta(hours=1)
 """Longest time a migration may be unfinished without a task: nova sets the task first."""
@@ -220,7 +224,7 @@ def _at(moved: Migration) -> str:
 
 @check(Severity.ERROR, traps=[live_migration_at_work, moved_between_captures])
 def live_migration_half_done(
-    guest: Guest, host: Host, instance: Instance, domain: Domain
+    guest: Guest, host: Host, instance: Instance, domain: Domain | None
 ) -> Problems:
     """A live migration stopped half way; the guest runs on the wrong host, on both, or on none.
 
@@ -242,6 +246,14 @@ def live_migration_half_done(
         virsh domstate --reason NAME
         virsh domjobinfo NAME
 
+    If it runs only on the destination of a migration that is completed, only the server's row is
+    behind: check that its ports and its allocation are on the destination. Then set in that row of
+    the cell's database host, node and (since 2023.2) compute_id to the destination's, and
+    task_state to NULL, all together; no command does it:
+
+        openstack port list --server UUID --long
+        openstack resource provider allocation show UUID
+
     Then, if the guest runs on both hosts, suspend it on the host that is not nova's: it no longer
     writes there, and keeps its memory:
 
@@ -258,7 +270,12 @@ def live_migration_half_done(
     Source: nova bugs 1628606, 1905944, 1414065, 1899835, 1889108; nova `_post_live_migration`,
     `_rollback_live_migration`; libvirt src/qemu/qemu_migration.c.
     """
-    if instance.deleted or not guest.runs:
+    if instance.deleted:
+        return
+    if guest.is_here and not guest.runs:
+        yield from _record_is_behind(guest, host, instance, domain)
+        return
+    if domain is None or not guest.runs:
         return
     if guest.is_here:
         yield from _runs_nowhere(guest, domain)
@@ -278,6 +295,58 @@ def live_migration_half_done(
         *_request(instance, moved),
         severity=Severity.WARNING if harmless else Severity.ERROR,
     )
+
+
+def _record_is_behind(
+    guest: Guest, host: Host, instance: Instance, domain: Domain | None
+) -> Iterator[Problem]:
+    """Report a server whose live migration away from here is over, but which nova still has here.
+
+    It needs only the bundle of this host, which has no guest of the server any more.
+    """
+    for layer in ("libvirt", "kernel"):
+        if layer in guest.unheard:
+            raise UnheardError(guest.unheard[layer])
+    moved = max(_moves(guest), key=lambda one: one.id or 0, default=None)
+    if moved is None or moved.type != "live-migration" or moved.status not in GONE:
+        return
+    ended, asked = moment(moved.updated_at), instance.said["row"].at
+    ends = (moved.source_compute, moved.dest_compute)
+    if ended is None or asked - ended < SETTLES or ends[0] != host.nova_name or ends[1] is None:
+        return
+    if ends[1] == host.nova_name:
+        return
+    if moved.status != "completed" and instance.task_state != "migrating":
+        return  # a guest that went off after a failed migration
+    task = f" (task {instance.task_state})" if instance.task_state else ""
+    has = f"its domain is {domain.state_words} there" if domain is not None else "has no domain"
+    here = has if domain is not None else f"{host.name} {has} for it"
+    yield problem(
+        f"{guest.title}'s live migration to {ends[1]} has been {moved.status}"
+        f"{since_written(moved.updated_at, asked)}, but nova still has it on {host.name}{task}, "
+        f"and {here}",
+        _ends(moved),
+        says(
+            instance,
+            host=instance.host,
+            task_state=instance.task_state,
+            updated_at=instance.updated_at,
+        ),
+        *_absent_here(guest, domain),
+        *(derives(port, "host", id=port.id, host=_bound_to(port)) for port in guest.ports or ()),
+        *_request(instance, moved),
+    )
+
+
+def _absent_here(guest: Guest, domain: Domain | None) -> Iterator[Evidence]:
+    if domain is not None:
+        yield says(domain, state=domain.state_words)
+    elif "libvirt" in guest.census:
+        yield hears(guest.census["libvirt"], "libvirt", guest.uuid, domain=None)
+
+
+def _bound_to(port: Port) -> str | None:
+    return known(lambda: port.host)
 
 
 def _runs_nowhere(guest: Guest, domain: Domain) -> Iterator[Problem]:

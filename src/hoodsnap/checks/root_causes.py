@@ -89,7 +89,48 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
         "allocation-wrong-provider",
         "migration-record-stale",
         "stuck-task-state",
+        "server-without-domain",
+        "server-without-disk",
+        "allocation-orphan",
+        "allocation-missing",
     ),
+    # One event of the host; its guests are the consequence.
+    "guests-ended-at-once": (
+        "active-but-domain-off",
+        "rescued-or-resized-but-off",
+        "power-state-stale",
+        "server-in-error",
+    ),
+    # Two servers claim one domain, or a deletion stopped half way: what is missing belongs to the
+    # other server, or is gone already.
+    "instance-name-collision": (
+        "server-without-domain",
+        "server-without-disk",
+        "info-cache-lost",
+        "allocation-missing",
+        "bdm-attachment-or-volume-missing",
+        "port-guest-mismatch",
+    ),
+    "partial-deletion": (
+        "server-without-domain",
+        "server-without-disk",
+        "info-cache-lost",
+        "allocation-missing",
+        "bdm-attachment-or-volume-missing",
+        "bdm-not-in-guest",
+        "active-but-domain-off",
+        "server-in-error",
+        "stuck-task-state",
+    ),
+    # QEMU waits in the kernel, so no command for its guest can end.
+    "qemu-does-not-end": (
+        "qemu-monitor-dead",
+        "stuck-task-state",
+        "error-but-running",
+        "power-state-stale",
+    ),
+    # nova has given the server up; what is missing is in the finding.
+    "server-in-error": ("server-without-domain", "server-without-disk"),
     # The device is another volume, so all its data is the other volume's.
     "volume-device-wrong-lun": (
         "volume-attached-twice",
@@ -151,10 +192,15 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
     "volume-stuck": ("attachment-stuck",),
     # The disk's header names another base image than the one QEMU uses.
     "chain-qmp-vs-ondisk": ("backing-not-image-ref",),
+    # A guest whose base image is missing can't be started again.
+    "backing-file-missing": ("active-but-domain-off",),
     # The guest is off because its memory was saved, and must not start before that is settled.
     "stale-managed-save": ("active-but-domain-off",),
 }
 """Root check → the checks whose findings it explains."""
+
+OF_ITS_GUESTS = frozenset(["guests-ended-at-once"])
+"""The roots of a host that explain only findings about guests in their own evidence."""
 
 OF_ITS_LAYERS = frozenset(["capture-untrustworthy"])
 """The roots that explain only findings about layers in their own evidence."""

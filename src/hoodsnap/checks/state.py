@@ -12,8 +12,11 @@ from hoodsnap.checks.traps import TASK, building, job_runs, just_ended, migratin
 from hoodsnap.evidence import Evidence, Severity, says
 from hoodsnap.facts.api.server import Server
 from hoodsnap.facts.clock import moment
+from hoodsnap.facts.cloud.finished_work import finished_work, restarted_since
 from hoodsnap.facts.cloud.guest import Guest
+from hoodsnap.facts.database.action import InstanceAction
 from hoodsnap.facts.database.instance import Instance
+from hoodsnap.facts.database.migration import Migration
 from hoodsnap.facts.database.power_state import POWER_STATES, PowerState
 from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.domain.state import EXECUTING, ON, DomainState
@@ -35,6 +38,12 @@ LONGEST = 60
 
 SOON = timedelta(minutes=1)
 """Longest time from an action's request to its task."""
+
+IGNORED = frozenset(["error", "rescued", "resized"])
+"""The vm_states that nova's power sync ignores."""
+
+HALTED = frozenset([DomainState.SHUTDOWN, DomainState.SHUTOFF, DomainState.CRASHED])
+"""States of a domain that ends or has ended."""
 
 QUICK, SLOW = 600.0, 4 * 3600.0
 """Seconds after which a task is stuck. Power changes take moments; copying an image or memory takes
@@ -131,7 +140,7 @@ def active_but_domain_off(
     if guest.is_here and on and domain.state == DomainState.SHUTOFF:
         killed = log is not None and known(lambda: log.oom_kill) is not None
         why = ": the kernel's OOM killer ended it" if killed else ""
-        since = _since(lambda: log.ended if log is not None else None, domain, "state")
+        since = since_logged(lambda: log.ended if log is not None else None, domain, "state")
         yield problem(
             f"{guest.title} is {record.vm_state} in nova, but its domain {_is(since)} "
             f"{domain.state_words}{since}{why}",
@@ -159,7 +168,7 @@ def complaint(log: Log | None) -> Iterator[Evidence]:
         yield says(log, complaint=log.complaint)
 
 
-def _since(written: Callable[[], str | None], fact: Fact, part: str) -> str:
+def since_logged(written: Callable[[], str | None], fact: Fact, part: str) -> str:
     """Return ` since 09:02 (5 h 49 min)`, up to the time of a fact's answer; "" if unknown."""
     then = known(lambda: moment(written()))
     asked = fact.said.get(part)
@@ -221,7 +230,7 @@ def stopped_but_domain_on(guest: Guest, record: Server | Instance, domain: Domai
     if resumed or (rests and domain.state in ON):
         sync = LEGAL[record.vm_state].sync
         log = guest.log if domain.reason in STARTED else None
-        since = _since(lambda: log.started if log is not None else None, domain, "state")
+        since = since_logged(lambda: log.started if log is not None else None, domain, "state")
         what = "soft-deleted" if record.vm_state == "soft-delete" else record.vm_state
         doomed = ", and nova will force it off" if record.vm_state == "stopped" else ""
         yield problem(
@@ -265,6 +274,11 @@ def power_state_stale(guest: Guest, record: Server | Instance, domain: Domain) -
         return  # the states themselves differ, not just this copy
     if (domain.state in ON) != (guest.process is not None):
         return  # libvirt's own state is wrong
+    if record.vm_state in IGNORED and domain.state in HALTED:
+        return  # server-in-error, rescued-or-resized-but-off or qemu-does-not-end reports it
+    process = guest.process
+    if domain.state == DomainState.SHUTDOWN and process is not None and process.state == "D":
+        return  # qemu-does-not-end reports it
     power = POWER_OF.get(domain.state)
     if power is None or record.power_state == power:
         return
@@ -286,7 +300,7 @@ def _power(number: int) -> str:
 def paused_or_crashed_guest(
     guest: Guest, record: Server | Instance, domain: Domain, monitor: Monitor | None
 ) -> Problems:
-    """nova reports the server as active, but its guest is paused, asleep or crashed.
+    """nova has not paused the server, but its guest is paused, asleep or crashed.
 
     nova did not pause it. It was paused on the host (`virsh suspend`, a backup that stopped half
     way), or QEMU stopped it: its watchdog fired, its kernel panicked, libvirt gave up. nova keeps
@@ -312,9 +326,15 @@ def paused_or_crashed_guest(
 
         virsh resume NAME
 
-    It worked if the domain runs:
+    If the server is in error, an administrator can clear the error once the guest runs, which
+    changes nova's record of its state and nothing else:
+
+        openstack server set --state active IN_ERROR
+
+    It worked if the domain runs, and nova reports the server as before:
 
         virsh domstate --reason NAME
+        openstack server show UUID
 
     Not yet: Do not run `openstack server reboot --hard` on a guest that crashed, before `virsh
     dump` has saved its memory.
@@ -322,11 +342,13 @@ def paused_or_crashed_guest(
     Source: nova bug 1097806 (the power sync ignores PAUSED); libvirt qemu_monitor.c; QEMU's
     RunState.
     """
-    if not guest.is_here or record.deleted or record.vm_state not in ("active", "rescued"):
+    on = ("active", "rescued", "resized", "error")
+    if not guest.is_here or record.deleted or record.vm_state not in (*on, "paused"):
         return
     if monitor is not None and _status(monitor) == "io-error":
         return
-    if domain.state == DomainState.PAUSED and domain.reason in PAUSED_OUTSIDE_NOVA:
+    paused = domain.state == DomainState.PAUSED and domain.reason in PAUSED_OUTSIDE_NOVA
+    if paused and record.vm_state in on:
         yield _stands_still(guest, record, domain, PAUSED_OUTSIDE_NOVA[domain.reason])
     elif domain.state == DomainState.PMSUSPENDED and record.vm_state == "active":
         yield problem(
@@ -348,8 +370,10 @@ def _stands_still(
         f"{'' if cause is None else f': {cause}'}",
         says(record, vm_state=record.vm_state),
         state if cause is None else state.and_so(cause=cause),
+        *(fault(guest.instance or record) if record.vm_state == "error" else ()),
         *_asked(guest.monitor),
         *complaint(guest.log),
+        IN_ERROR=guest.uuid if record.vm_state == "error" else "",
     )
 
 
@@ -411,30 +435,51 @@ def error_but_running(
     if not guest.is_here or record.deleted or record.vm_state != "error":
         return
     if domain.state in EXECUTING:
-        fault = known(lambda: instance.fault_message if instance is not None else None)
-        failed = f" after a fault ({cut(fault.strip(), LONGEST)})" if fault else ""
         yield problem(
-            f"{guest.title} is in error in nova{failed}, but its domain is {domain.state_words}",
+            f"{guest.title} is in error in nova{after_a_fault(instance or record)}, but its domain "
+            f"is {domain.state_words}",
             says(record, vm_state=record.vm_state),
-            *_fault(instance),
-            *_failed_action(instance),
+            *fault(instance or record),
+            *failed_action(instance),
             says(domain, state=domain.state_words),
             says(process, pid=process.pid),
             *([says(log, trouble=log.trouble)] if log is not None and log.trouble else []),
         )
 
 
-def _fault(instance: Instance | None) -> Iterator[Evidence]:
+def after_a_fault(record: Server | Instance | None) -> str:
+    """Return ` after a fault (No valid host was found.)`; "" without a known fault."""
+    said = known(lambda: record.fault_message if record is not None else None)
+    return f" after a fault ({cut(said.strip(), LONGEST)})" if said else ""
+
+
+def fault(record: Server | Instance | None) -> Iterator[Evidence]:
+    """Yield evidence of the server's last fault: its time, HTTP status, text and host."""
     try:
-        if instance is not None and instance.fault is not None:
-            yield says(instance, fault_at=instance.fault_at, fault_message=instance.fault_message)
+        if record is None or record.fault_message is None:
+            return
+        told: dict[str, object] = {
+            "fault_at": record.fault_at,
+            "fault_message": record.fault_message,
+        }
+        told |= {"fault_code": known(lambda: record.fault_code)}
+        if isinstance(record, Instance):
+            told |= {"fault_host": known(lambda: record.fault_host)}
+        yield says(record, **{name: value for name, value in told.items() if value is not None})
     except UnheardError:
         return
 
 
-def _failed_action(instance: Instance | None) -> Iterator[Evidence]:
-    if instance is not None and known(lambda: instance.action_failed):
-        yield _action(instance)
+def failed_action(instance: Instance | None) -> Iterator[Evidence]:
+    """Yield evidence of the server's last action if it failed, and of the step that failed."""
+    if instance is None or not known(lambda: instance.action_failed):
+        return
+    yield _action(instance)
+    actions = known(lambda: instance.actions) or ()
+    step = actions[-1].failed_step if actions else None
+    if step is not None:
+        host = known(lambda: step.host)
+        yield says(step, event=step.event, result=step.result, host=host)
 
 
 def _action(instance: Instance) -> Evidence:
@@ -459,7 +504,8 @@ def stuck_task_state(guest: Guest, record: Server | Instance) -> Problems:
 
     Traps: Uploading a large snapshot, shelving, migrating or resuming a large memory may take
     hours, and a migration may wait for others: a warning until a day has passed. A guest that is
-    being shut down has the time that nova.conf or its image allows.
+    being shut down has the time that nova.conf or its image allows. If the migration or the action
+    behind the task has ended, or nova-compute was started since, nothing works on it any more.
 
     Next: Check for work in progress:
 
@@ -467,8 +513,8 @@ def stuck_task_state(guest: Guest, record: Server | Instance) -> Problems:
         openstack server migration list --server UUID
         virsh domjobinfo NAME
 
-    For a deletion, a migration or a rebuild, read in the evidence what a restart of nova-compute
-    does to this server; only the restart ends the task.
+    For a deletion, a rebuild, or a migration that has not ended, read in the evidence what a
+    restart of nova-compute does to this server; only the restart ends the task.
 
     Then, for any other task, if nothing is in progress, an administrator can clear the task. This
     changes nova's record and nothing else: the server is ACTIVE in it, whatever its guest is. nova
@@ -486,7 +532,7 @@ def stuck_task_state(guest: Guest, record: Server | Instance) -> Problems:
         openstack server show UUID
 
     Not yet: Do not restart nova-compute before you know what the restart does to this server. Do
-    not clear the task of a server that is deleting, migrating or rebuilding.
+    not clear the task of a server that is deleting or rebuilding, or whose migration has not ended.
 
     Source: nova compute/manager.py `_init_instance`; nova admin guide, support-compute.
     """
@@ -500,18 +546,54 @@ def stuck_task_state(guest: Guest, record: Server | Instance) -> Problems:
     patience = QUICK if task in QUICK_TASKS else SLOW
     if task == "powering-off":
         patience += _shutdown_timeout(guest)
-    if age > patience:
+    proof = finished_work(guest)
+    restarted = restarted_since(guest)
+    if age > patience or proof is not None or restarted is not None:
         restart = AFTER_RESTART.get(task, "plugs its ports and leaves the task set")
         since_then = says(record, task_state=task, updated_at=record.updated_at)
         # A large memory or image may take longer, but nothing takes longer than a day.
-        sure = task in QUICK_TASKS or age > TASK.total_seconds()
+        over = proof is not None or restarted is not None
+        sure = task in QUICK_TASKS or age > TASK.total_seconds() or over
+        if isinstance(proof, Migration):
+            restart = "clears the task"  # it aborts only a migration that runs
         yield problem(
-            f"{guest.title} has been stuck in {task} {phrase.since(since, asked.at)}",
+            f"{guest.title} has been stuck in {task} {phrase.since(since, asked.at)}"
+            f"{_over(guest, proof, restarted)}",
             since_then.and_so(restart_of_nova_compute=restart),
+            *_proof(proof),
             *_action_behind(guest.instance, since),
             PAUSED_SERVER=guest.uuid if record.vm_state == "paused" else "",
             severity=Severity.ERROR if sure else Severity.WARNING,
         )
+
+
+def _over(
+    guest: Guest, proof: Migration | InstanceAction | None, restarted: datetime | None
+) -> str:
+    """Return why nova no longer works on the task: `, but its migration has ended (error)`."""
+    if isinstance(proof, Migration):
+        return f", but its live migration has ended ({proof.status})"
+    if proof is not None:
+        return f", but its {proof.action} has ended"
+    if restarted is not None and guest.host is not None:
+        return f", but nova-compute on {guest.host.name} was started at {restarted:%Y-%m-%d %H:%M}"
+    return ""
+
+
+def _proof(proof: Migration | InstanceAction | None) -> Iterator[Evidence]:
+    """Yield evidence that the work behind a task is over."""
+    if isinstance(proof, Migration):
+        yield says(
+            proof,
+            status=proof.status,
+            updated_at=proof.updated_at,
+            source_compute=proof.source_compute,
+            dest_compute=proof.dest_compute,
+        )
+    elif proof is not None:
+        last = proof.steps[-1] if proof.steps else None
+        if last is not None:
+            yield says(last, event=last.event, result=last.result, finish_time=last.finish_time)
 
 
 def _action_behind(instance: Instance | None, since: datetime) -> Iterator[Evidence]:

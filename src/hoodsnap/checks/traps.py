@@ -11,6 +11,7 @@ from hoodsnap.facts.api.port import Port
 from hoodsnap.facts.api.server import Server
 from hoodsnap.facts.api.volume import Volume
 from hoodsnap.facts.clock import moment
+from hoodsnap.facts.cloud.finished_work import finished_work, restarted_since
 from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.release import Release
 from hoodsnap.facts.database.block_device_mapping import BlockDeviceMapping
@@ -44,7 +45,9 @@ EARLIER = timedelta(seconds=5)
 def task_in_flight(guest: Guest) -> bool:
     """nova is working on the server (task_state is set)"""
     record = guest.record
-    return record is not None and bool(record.task_state) and not _is_stuck(record)
+    if record is None or not record.task_state or _is_stuck(record):
+        return False
+    return finished_work(guest) is None and restarted_since(guest) is None
 
 
 def _is_stuck(record: Server | Instance) -> bool:

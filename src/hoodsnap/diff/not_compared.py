@@ -23,6 +23,11 @@ NOT_COMPARED: Mapping[str, str] = {
     "Server.older": RAW,
     "Server.updated_at": TIME,
     "Server.launched_at": TIME,
+    "Server.fault_at": TIME,
+    **{
+        f"Server.{field}": "the API returns it only of a server in error; nova's database has it"
+        for field in ("fault_message", "fault_code")
+    },
     "Server.vm_state": "status is derived from it; nova's database has it too",
     "Instance.uuid": KEY,
     "Instance.raw": RAW,
@@ -41,6 +46,7 @@ NOT_COMPARED: Mapping[str, str] = {
         f"Instance.{field}": "hoodsnap timeline shows the actions"
         for field in (
             *("last_action", "action", "action_at", "action_by", "action_failed", "request"),
+            "actions",
         )
     },
     "Instance.updated_at": TIME,
@@ -197,7 +203,16 @@ NOT_COMPARED: Mapping[str, str] = {
     "Log.uuid": KEY,
     **{
         f"Log.{field}": "hoodsnap timeline shows the lines of logs"
-        for field in ("lines", "nova", "oom_kills", "started", "ended", "ended_at", "trouble")
+        for field in (
+            "lines",
+            "nova",
+            "oom_kills",
+            "started",
+            "started_at",
+            "ended",
+            "ended_at",
+            "trouble",
+        )
     },
     "Log.end_reason": "the reason of the domain's state",
 }

@@ -1,18 +1,15 @@
 """One event behind many findings: guests that ended within a minute, and what their host did then.
 
 Ten guests that are off are ten faults, or one reboot. The ends are in QEMU's logs, the host's boot
-is in /proc/stat.
+is in /proc/uptime.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
-from hoodsnap.facts.clock import moment
 from hoodsnap.facts.cloud.guest import Guest
-from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.fact import caught
 from hoodsnap.phrase import several
 
@@ -62,15 +59,6 @@ def _boots(ends: Iterable[tuple[datetime, str, Guest]]) -> str:
     booted = [
         host.name
         for host, when in last.items()
-        if (boot := boot_of(host)) is not None and when - TOGETHER <= boot <= when + BOOTING
+        if (boot := host.booted) is not None and when - TOGETHER <= boot[0] <= when + BOOTING
     ]
     return f", just before {several(sorted(booted))} booted" if booted else ""
-
-
-def boot_of(host: Host) -> datetime | None:
-    """Return the time at which a host booted, in UTC; None if it is unknown."""
-    answer = host.bundle.last("kernel", "grep btime /proc/stat", host.name)
-    if answer is None or not isinstance(answer.value, str):
-        return None
-    found = re.match(r"btime (\d{1,10})\b", answer.value, re.ASCII)
-    return moment(datetime.fromtimestamp(int(found[1]), UTC).isoformat()) if found else None

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from hoodsnap.checks.root_causes import CROWDS, OF_ITS_LAYERS, ROOTS
+from hoodsnap.checks.root_causes import CROWDS, OF_ITS_GUESTS, OF_ITS_LAYERS, ROOTS
 from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.uuids import UUID
@@ -83,6 +83,9 @@ def _parent(
 
 
 def _may_explain(root: Finding, finding: Finding) -> bool:
+    if root.check.name in OF_ITS_GUESTS:
+        named = UUID.findall(" ".join(_texts(root)))
+        return finding.guest is not None and finding.guest.uuid in named
     if root.check.name not in OF_ITS_LAYERS:
         return True
     doubted = {piece.layer for piece in root.evidence}

@@ -11,7 +11,7 @@ from enum import IntEnum
 
 from hoodsnap.evidence import Severity
 from hoodsnap.facts.cloud.guest import Guest
-from hoodsnap.facts.fact import NOT_READ, UnheardError, caught
+from hoodsnap.facts.fact import NOT_READ, UnheardError, caught, known
 from hoodsnap.facts.layer import LAYERS, NOVA, NOVA_DB
 from hoodsnap.findings.analysis import Report
 from hoodsnap.findings.finding import Finding, Skip
@@ -31,6 +31,7 @@ TOPICS: Mapping[str, str] = {
         ("corruption", "chain", "definition", "image", "files", "volumes", "attachments"), "disk"
     ),
     **dict.fromkeys(("ports", "taps"), "network"),
+    "error": "nova",
 }
 """Topic of a check → the column that its findings are about, whatever layers they compare."""
 
@@ -169,9 +170,20 @@ def _without_findings(guest: Guest, skips: Sequence[Skip]) -> tuple[Standing, st
         return Standing.EXPECTED, clean(legal)
     if any(skip.differs for skip in skips):
         return Standing.UNDECIDED, "collected too far apart"
+    if failed := _failed_build(guest):
+        return Standing.AGREES, failed
     if elsewhere:
         return Standing.UNDECIDED, clean(f"nova reports it on host {elsewhere}, not here")
     return Standing.AGREES, ""
+
+
+def _failed_build(guest: Guest) -> str:
+    """Return why a server in error never had a guest; "" for any other server."""
+    record = guest.record
+    if record is None or record.vm_state != "error" or record.launched_at:
+        return ""
+    why = known(lambda: record.fault_message) or "nova gives no reason"
+    return clean(f"its build failed: {cut(why.strip().rstrip('.'), LONGEST)}")
 
 
 def _runs(guest: Guest) -> bool:

@@ -11,6 +11,7 @@ from hoodsnap.facts.api.allocation import Allocation
 from hoodsnap.facts.api.port import PREFIX, Port
 from hoodsnap.facts.api.server import Server
 from hoodsnap.facts.api.subnet import FloatingIp
+from hoodsnap.facts.clock import moment
 from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.cloud.guest import NOUNS, Guest
 from hoodsnap.facts.cloud.volume_owners import volume_of
@@ -63,6 +64,49 @@ def _servers(cloud: Cloud, guest: Guest) -> Iterator[Step]:
 
 def _instances(cloud: Cloud, guest: Guest) -> Iterator[Step]:
     yield _step(guest, "instance", guest.instance, lambda: _instance(guest, guest.instance))
+    yield from _faults(guest)
+
+
+def _faults(guest: Guest) -> Iterator[Step]:
+    """Yield the server's last fault, with the last action if it failed: no noun of a guest, but
+    what its owner asks about first."""
+    try:
+        record = guest.record
+        if record is None or record.fault_message is None:
+            return
+        layer = record.layer.id
+    except UnheardError:
+        return  # no answer has faults, or the server has none in a tenant's view
+    try:
+        yield Step(layer, "fault", "there", _fault(record, guest.instance))
+    except Exception as error:  # the net around each step
+        yield Step(layer, "fault", "unheard", str(caught(error)))
+
+
+def _fault(record: Server | Instance, instance: Instance | None) -> str:
+    said = (record.fault_message or "").strip().rstrip(".")
+    at = moment(known(lambda: record.fault_at))
+    host = known(lambda: instance.fault_host) if instance is not None else None
+    links = [
+        " ".join(
+            filter(
+                None,
+                (
+                    f"{at:%Y-%m-%d %H:%M}" if at is not None else "",
+                    str(known(lambda: record.fault_code) or ""),
+                    said,
+                    f"(on {host})" if host else "",
+                ),
+            )
+        )
+    ]
+    actions = known(lambda: instance.actions) if instance is not None else None
+    last = actions[-1] if actions else None
+    if last is not None and known(lambda: last.message) is not None:
+        step = last.failed_step
+        where = f" in {step.event} on {known(lambda: step.host) or '?'}" if step is not None else ""
+        links.append(f"{last.action} failed{where}, {last.request_id}")
+    return " → ".join(links)
 
 
 def _allocations(cloud: Cloud, guest: Guest) -> Iterator[Step]:

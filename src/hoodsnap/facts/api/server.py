@@ -50,6 +50,9 @@ class Server(Fact):
         "updated_at": ("body", "updated"),
         "volumes_attached": ("body", "os-extended-volumes:volumes_attached"),
         "card_addresses": ("body", "addresses"),
+        "fault_message": ("body", "fault.message"),
+        "fault_code": ("body", "fault.code"),
+        "fault_at": ("body", "fault.created"),
     }
 
     documented: ClassVar[Documented] = (
@@ -170,6 +173,26 @@ class Server(Fact):
     def launched_at(self) -> str | None:
         """Time of the last launch: UTC, ISO 8601; None if the server never ran."""
         return text(self.raw, "OS-SRV-USG:launched_at")
+
+    @property
+    def _fault(self) -> Mapping[str, object]:
+        """The last fault; the API returns it only for a server in error. Empty without one."""
+        return mapping(self.raw, "fault") if self.raw.get("fault") is not None else {}
+
+    @property
+    def fault_message(self) -> str | None:
+        """Message of the last fault, as the owner sees it; None without a fault."""
+        return text(self._fault, "message") if self._fault else None
+
+    @property
+    def fault_code(self) -> int | None:
+        """HTTP status of the last fault, for example 500; None without a fault."""
+        return integer(self._fault, "code") if self._fault else None
+
+    @property
+    def fault_at(self) -> str | None:
+        """Time of the last fault: UTC, ISO 8601; None without a fault."""
+        return text(self._fault, "created") if self._fault else None
 
     @property
     def deleted(self) -> bool:

@@ -28,6 +28,9 @@ from hoodsnap.facts.layer import LAYER_OF, Layer
 from hoodsnap.facts.process.monitor import Monitor
 from hoodsnap.facts.process.process import Process
 
+NOVAS = ("nova-db", "nova")
+"""The layers that have nova's record of a guest."""
+
 
 @dataclass(frozen=True, eq=False)
 class Guest:
@@ -116,7 +119,9 @@ class Guest:
         If several hosts have a trace of the UUID, its records are judged once: by the guest on the
         host where nova has it.
         """
-        return self.host is None or self.hidden is not None or self.is_here
+        if self.host is None or self.hidden is not None:
+            return True
+        return self.record is not None and self._is_on(self.host)
 
     @property
     def runs(self) -> bool:
@@ -161,8 +166,24 @@ class Guest:
 
     @property
     def is_here(self) -> bool:
-        """True if nova's records have it on this captured host."""
-        return self.host is not None and self.host_name == self.host.nova_name
+        """True if nova's records have it on this captured host.
+
+        Raises `UnheardError` if nova was not collected: a record that nobody asked for may exist.
+        """
+        return not self.lacks_record and self.host is not None and self._is_on(self.host)
+
+    def _is_on(self, host: Host) -> bool:
+        return self.host_name == host.nova_name
+
+    @property
+    def lacks_record(self) -> bool:
+        """True if nova has no record of it. Raises `UnheardError` if nova was not collected."""
+        if self.record is not None:
+            return False
+        reasons = [self.unheard[layer] for layer in NOVAS if layer in self.unheard]
+        if len(reasons) == len(NOVAS):
+            raise UnheardError(reasons[0])
+        return True
 
     @property
     def is_nowhere(self) -> bool:

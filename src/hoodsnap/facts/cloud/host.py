@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 
 from hoodsnap.bundle import Answer, Bundle
@@ -306,6 +308,24 @@ class Host:
         """Boot id → answer. Several boot ids mean a reboot between visits, or several hosts."""
         asked = self.bundle.asked("kernel", "/proc/sys/kernel/random/boot_id", self.name)
         return {str(answer.value).strip(): answer for answer in asked if answer.error is None}
+
+    @cached_property
+    def booted(self) -> tuple[datetime, Answer] | None:
+        """Time at which the host booted, in UTC, and the answer that shows it; None if unknown.
+
+        The uptime counts, because the boot time in /proc/stat moves when the clock is set.
+        """
+        answer = self.bundle.last("kernel", "/proc/uptime", self.name)
+        if answer is not None and answer.error is None:
+            found = re.match(r"(\d{1,10})(?:\.\d+)?\s", str(answer.value), re.ASCII)
+            if found is not None:
+                return answer.at - timedelta(seconds=int(found[1])), answer
+        answer = self.bundle.last("kernel", "grep btime /proc/stat", self.name)
+        if answer is not None and answer.error is None:
+            found = re.match(r"btime (\d{1,10})\b", str(answer.value), re.ASCII)
+            if found is not None:
+                return datetime.fromtimestamp(int(found[1]), UTC), answer
+        return None
 
     @cached_property
     def daemon(self) -> LibvirtDaemon:

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import ClassVar
 
 from hoodsnap.bundle import Answer
+from hoodsnap.facts.database.action import ActionStep, InstanceAction
 from hoodsnap.facts.database.block_device_mapping import BlockDeviceMapping
 from hoodsnap.facts.database.migration import Migration
 from hoodsnap.facts.database.network_info import NetworkInterface, read_network_info
@@ -76,6 +77,8 @@ class Instance(Fact):
         "devices": ("devices", ""),
         "fault_message": ("fault", "message"),
         "fault_at": ("fault", "created_at"),
+        "fault_code": ("fault", "code"),
+        "fault_host": ("fault", "host"),
         "action": ("action", "action"),
         "action_at": ("action", "start_time"),
         "action_by": ("action", "user_id"),
@@ -84,6 +87,7 @@ class Instance(Fact):
         "base_image": ("metadata", "image_base_image_ref"),
         "shelved_image": ("metadata", "shelved_image_id"),
         "image_copy": ("metadata", "image_*"),
+        "old_vm_state": ("metadata", "old_vm_state"),
         "shutdown_timeout": ("metadata", "image_os_shutdown_timeout"),
         "card_model": ("metadata", "image_hw_vif_model"),
         "archived": ("row", ""),
@@ -194,6 +198,12 @@ class Instance(Fact):
         value = self._metadata[0].get("image_hw_vif_model")
         return value if isinstance(value, str) else None
 
+    @property
+    def old_vm_state(self) -> str | None:
+        """`active` or `stopped` before a resize that is not confirmed; None without one."""
+        state = self._metadata[0].get("old_vm_state")
+        return state if isinstance(state, str) else None
+
     @cached_property
     def _metadata(self) -> tuple[Mapping[str, object], Answer]:
         """`instance_system_metadata` by key, also of a deleted instance; and its answer."""
@@ -227,6 +237,46 @@ class Instance(Fact):
     def fault_at(self) -> str | None:
         """Time of the last fault, UTC; None without a fault."""
         return text(self.fault.cells, "created_at") if self.fault is not None else None
+
+    @property
+    def fault_code(self) -> int | None:
+        """HTTP status of the last fault, for example 500; None without a fault."""
+        return integer(self.fault.cells, "code") if self.fault is not None else None
+
+    @property
+    def fault_host(self) -> str | None:
+        """Host of the service that reported the last fault; None without a fault."""
+        return text(self.fault.cells, "host") if self.fault is not None else None
+
+    @cached_property
+    def actions(self) -> tuple[InstanceAction, ...]:
+        """The newest actions, the oldest first. Raises `UnheardError` if not collected."""
+        found = {whole(row.cells.get("id")) or 0: row for row in self.rows(TABLE_OF["action"])}
+        return tuple(
+            InstanceAction(
+                raw=found[number].cells,
+                database=self.database,
+                steps=self._steps_of(number),
+                said={"row": found[number].answer},
+            )
+            for number in sorted(found)
+        )
+
+    def _steps_of(self, action: int) -> tuple[ActionStep, ...] | None:
+        table = "instance_actions_events"
+        asked = self.tables.read.get((self.database, table), ()) if self.tables else ()
+        if self.tables is None or not any(
+            self.tables.asks_for_number(answer, action) for answer in asked
+        ):
+            return None
+        if None in self.tables.rows.get((self.database, table), {}):
+            return None  # a damaged row may be a step of this action
+        rows = self.tables.of(table, action, self.database)
+        numbered = {whole(row.cells.get("id")) or 0: row for row in rows}
+        return tuple(
+            ActionStep(raw=row.cells, database=self.database, said={"row": row.answer})
+            for _, row in sorted(numbered.items(), key=lambda item: item[0])
+        )
 
     @property
     def action(self) -> str | None:

@@ -49,6 +49,7 @@ class Tables:
         """(database, table) → its successful answers."""
         self.failures: list[Answer] = []
         self._named: dict[int, frozenset[str]] = {}
+        self._numbered: dict[int, frozenset[str]] = {}
         for answer in answers:
             found = SELECT.match(answer.query)
             if found is None:
@@ -81,6 +82,8 @@ class Tables:
                 raise UnheardError("a row can't be read")
             cells = dict(zip(columns, row, strict=True))
             owner, number = cells.get(owner_column), _number(table[1], cells)
+            if owner_column == "action_id" and not _is_key(owner):
+                owner = None  # a step of an unknown action; the other steps still count
             if not _is_key(owner) or not _is_key(number):
                 raise UnheardError("a row can't be read")
             found.append((owner, number, cells))
@@ -136,6 +139,15 @@ class Tables:
             self._named[id(answer)] = frozenset(UUID.findall(answer.query))
         return uuid in self._named[id(answer)]
 
+    def asks_for_number(self, answer: Answer, number: int) -> bool:
+        """True if a query selects all rows, or names this number in its `IN (…)`."""
+        if " WHERE " not in answer.query:
+            return True
+        if id(answer) not in self._numbered:
+            listed = answer.query.rpartition(" IN (")[2].partition(")")[0]
+            self._numbered[id(answer)] = frozenset(listed.replace(" ", "").split(","))
+        return str(number) in self._numbered[id(answer)]
+
     def each(self, table: str, owner: str) -> Iterator[tuple[str, Row]]:
         """Yield each row of an owner in a table, with the name of its database."""
         for database in self._databases.get(table, ()):
@@ -176,6 +188,8 @@ def _elsewhere(cell: Mapping[str, object]) -> str:
 def _owner_column(table: str, columns: list[str]) -> str:
     if table in ("instances", "shadow_instances"):
         return "uuid"
+    if table == "instance_actions_events":
+        return "action_id"  # a step belongs to an action
     return "instance_uuid" if "instance_uuid" in columns else "uuid"
 
 

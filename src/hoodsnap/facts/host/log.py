@@ -113,6 +113,11 @@ class Log(Fact):
         return next((found["time"] for found in map(_START.match, self._backwards) if found), None)
 
     @property
+    def started_at(self) -> datetime | None:
+        """`started` as a datetime; None if there is no such time."""
+        return moment(self.started)
+
+    @property
     def ended(self) -> str | None:
         """Time at which QEMU ended after its last start; None if libvirt logged no end."""
         return self._end["time"] if self._end else None

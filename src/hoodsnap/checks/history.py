@@ -1,0 +1,152 @@
+"""The history of a server: its moves and actions in the nova API and in nova's database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from hoodsnap.check import Problem, Problems, check, problem
+from hoodsnap.evidence import Severity, derives, hears
+from hoodsnap.facts.api.history import (
+    ListedAction,
+    ListedMigration,
+    listed_actions,
+    listed_migrations,
+)
+from hoodsnap.facts.clock import moment
+from hoodsnap.facts.cloud.cloud import Cloud
+from hoodsnap.facts.database.action import InstanceAction
+from hoodsnap.facts.database.instance import Instance
+from hoodsnap.facts.database.migration import Migration
+from hoodsnap.facts.fact import UnheardError, known
+from hoodsnap.facts.layer import NOVA
+from hoodsnap.phrase import brief
+
+KEPT = 10
+"""The collector reads this many of the newest actions of a server from the database."""
+
+OF_A_MOVE = ("instance_uuid", "user_id", "project_id")
+"""Columns of a migration that tell whose move it is."""
+
+LATER = ("dest_host",)
+"""Columns of a migration that change with `updated_at`."""
+
+OF_AN_ACTION = ("action", "instance_uuid", "user_id", "project_id")
+"""Columns of an action that never change."""
+
+
+@check(Severity.WARNING)
+def histories_apart(cloud: Cloud) -> Problems:
+    """The nova API and nova's database have different histories of a server.
+
+    The API reads its lists from the same tables. If they differ, nova-api uses another database
+    than the one that was collected: a replica that is behind or was written to, a restored copy, or
+    the database of another cloud. All other comparisons with that database are in doubt, too.
+
+    Authority: Neither, until it is known which database nova-api uses.
+
+    Traps: A move in progress changes between the two questions; its destination is compared
+    only if both show the same time of the last change.
+
+    Next: Compare both histories, and find the database that nova-api and nova-conductor use:
+
+        openstack server migration list --server UUID
+        openstack server event list UUID --long
+        SELECT created_at, action, request_id FROM instance_actions WHERE instance_uuid = 'UUID'
+        grep -A 5 '^.api_database.\\|^.database.' /etc/nova/nova.conf
+
+    If nova-api reads a replica, check its replication, and collect again from the database that
+    nova writes to.
+
+    Not yet: Do not correct rows before it is known which database nova uses.
+
+    Source: nova api/openstack/compute/instance_actions.py, migrations.py; nova configuration,
+    `[database]slave_connection`.
+    """
+    answers = cloud.bundle.by_layer.get(NOVA.id, ())
+    for listed in listed_migrations(answers):
+        moved = cloud.instances.moves.get(_uuid(listed))
+        if moved is not None:
+            yield from _other_move(cloud, listed, moved)
+    for action in listed_actions(answers):
+        instance = cloud.instances.by_uuid.get(action.server)
+        if instance is not None and not instance.deleted:
+            yield from _other_action(action, instance)
+
+
+def _uuid(listed: ListedMigration) -> str:
+    """Return a migration's UUID; "" before microversion 2.59, which shows none."""
+    return known(lambda: listed.uuid) or ""
+
+
+def _other_move(cloud: Cloud, listed: ListedMigration, moved: Migration) -> Iterator[Problem]:
+    same_time = moment(listed.raw.get("updated_at")) == moment(moved.raw.get("updated_at"))
+    names = (*OF_A_MOVE, *LATER) if same_time else OF_A_MOVE
+    uuid = known(lambda: moved.instance_uuid) or ""
+    instance = cloud.instances.by_uuid.get(uuid)
+    title = (known(lambda: instance.name) if instance is not None else None) or brief(uuid)
+    for name, own, its in _apart(names, listed.raw, moved.raw):
+        yield problem(
+            f"{title}'s move {brief(listed.uuid)} has {name} {brief(own)} in the nova API, but "
+            f"{brief(its)} in nova's database",
+            derives(listed, name, **{name: own}),
+            derives(moved, name, **{name: its}),
+            UUID=uuid or None,
+        )
+
+
+def _other_action(listed: ListedAction, instance: Instance) -> Iterator[Problem]:
+    try:
+        actions = {action.request_id: action for action in instance.actions}
+    except UnheardError:
+        return  # the database's history of this server is unknown
+    title = instance.name or listed.server
+    stored = actions.get(listed.request_id)
+    if stored is None:
+        yield from _unknown_action(listed, instance, title, len(actions))
+        return
+    for name, own, its in _apart(OF_AN_ACTION, listed.raw, stored.raw):
+        yield _differing(title, listed, stored, (name, own, its))
+    began, begun = moment(listed.raw.get("start_time")), moment(stored.start_time)
+    if began is not None and begun is not None and began.replace(microsecond=0) != begun:
+        yield _differing(title, listed, stored, ("start_time", str(began), str(begun)))
+
+
+def _differing(
+    title: str, listed: ListedAction, stored: InstanceAction, apart: tuple[str, str, str]
+) -> Problem:
+    name, own, its = apart
+    return problem(
+        f"{title}'s {listed.raw.get('action')} has {name} {brief(own)} in the nova API, but "
+        f"{brief(its)} in nova's database",
+        derives(listed, name, request_id=listed.request_id, **{name: own}),
+        derives(stored, name, **{name: its}),
+        UUID=listed.server,
+    )
+
+
+def _unknown_action(
+    listed: ListedAction, instance: Instance, title: str, stored: int
+) -> Iterator[Problem]:
+    """Report an action of the API that the database, of which all actions were read, lacks."""
+    began, answer = moment(listed.raw.get("start_time")), instance.last_action
+    if stored >= KEPT or began is None or answer is None:
+        return
+    if began >= answer.answer.at:
+        return  # requested between the two questions
+    yield problem(
+        f"{title}'s {listed.raw.get('action')} of {began:%Y-%m-%d %H:%M} is in the nova API "
+        f"({listed.request_id}), but not in nova's database",
+        derives(listed, "action", action=listed.raw.get("action"), request_id=listed.request_id),
+        hears(answer.answer, "instance", listed.server, action=None),
+        UUID=listed.server,
+    )
+
+
+def _apart(
+    names: tuple[str, ...], one: Mapping[str, object], other: Mapping[str, object]
+) -> Iterator[tuple[str, str, str]]:
+    """Yield the names whose values both sides have and that differ, with both values."""
+    for name in names:
+        own, its = one.get(name), other.get(name)
+        if isinstance(own, str) and isinstance(its, str) and own != its:
+            yield name, own, its
