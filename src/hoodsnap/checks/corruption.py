@@ -16,6 +16,7 @@ from hoodsnap.checks.traps import (
     disks_out_of_sight,
     live_migration_at_work,
     migrating,
+    moved_between_captures,
     task_in_flight,
 )
 from hoodsnap.evidence import Evidence, Severity, hears, says
@@ -26,13 +27,14 @@ from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.held_files import held_at, is_disk, named_files, renamed_file
 from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.cloud.host_processes import held_by
+from hoodsnap.facts.cloud.network_disks import NetworkUser
 from hoodsnap.facts.database.instance import Instance
 from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.domain.state import ON, DomainState, PauseReason
 from hoodsnap.facts.fact import UnheardError, known
 from hoodsnap.facts.host.hypervisor import FreeSpace
 from hoodsnap.facts.host.image import Image, path_in
-from hoodsnap.facts.host.instances_directory import is_base
+from hoodsnap.facts.host.instances_directory import disk_owner, is_base
 from hoodsnap.facts.host.log import Log
 from hoodsnap.facts.process.monitor import Monitor
 from hoodsnap.facts.process.process import OpenFile, Process
@@ -44,7 +46,7 @@ AFTERMATH = timedelta(minutes=1)
 """QEMU may still write to a guest's disk for this long after saving its memory, on closing it."""
 
 
-@check(Severity.ERROR, traps=[live_migration_at_work])
+@check(Severity.ERROR, traps=[live_migration_at_work, moved_between_captures])
 def disk_shared_by_two_qemu(guest: Guest, host: Host, cloud: Cloud, process: Process) -> Problems:
     """Two QEMU processes hold one disk image open, and at least one of them writes to it.
 
@@ -54,9 +56,11 @@ def disk_shared_by_two_qemu(guest: Guest, host: Host, cloud: Cloud, process: Pro
     attached by hand.
 
     Authority: The kernel. Device and inode identify an open file beyond doubt, whatever the paths
-    are.
+    are. An rbd image is identified by its name: the kernel has no file of it.
 
-    Traps: Base images that many guests only read. Volumes declared shareable on every side.
+    Traps: Base images that many guests only read. Volumes declared shareable on every side. Images
+    of one name in two Ceph clusters, whose monitors differ. The command line still names a volume
+    that was detached since.
 
     Next: Find out which guest is the right one. Compare the server's host and state with the
     domain's state on every host that has it:
@@ -77,6 +81,7 @@ def disk_shared_by_two_qemu(guest: Guest, host: Host, cloud: Cloud, process: Pro
 
     Source: QEMU manual, image locking (2.10 and later); nova bugs 1628606, 1905944.
     """
+    yield from _of_network_disks(guest, cloud)
     shareable, undecided = _shareable(host, guest.domain)
     maybe = False
     for file in process.files:
@@ -92,11 +97,53 @@ def disk_shared_by_two_qemu(guest: Guest, host: Host, cloud: Cloud, process: Pro
             says(process, pid=process.pid, files=_held(file)),
             *(says(other, pid=other.pid, files=_held(held)) for other, held in others),
             NAME=known(lambda: process.name),
+            WRONG=_wrong(guest, file.path, [other for other, _ in others]),
         )
     if maybe and undecided is not None:
         raise undecided
     if host.processes.unseen_holder is not None:
         raise UnheardError(host.processes.unseen_holder)
+
+
+def _of_network_disks(guest: Guest, cloud: Cloud) -> Problems:
+    for user in cloud.network_disks.of(guest):
+        others = cloud.network_disks.others(user)
+        if others:
+            protocol, name = user.name
+            users = [(guest.title, user.writable)]
+            users += [(_title_elsewhere(guest, other), other.writable) for other in others]
+            processes = [other.process for other in others if other.process is not None]
+            yield problem(
+                _who_uses(f"{protocol} image {phrase.brief(name)}", users),
+                _uses(user),
+                *map(_uses, others),
+                NAME=guest.domain_name,
+                WRONG=_wrong(guest, name, processes),
+            )
+
+
+def _title_elsewhere(guest: Guest, other: NetworkUser) -> str:
+    host, pid = other.place
+    here = guest.host is not None and guest.host.name == host
+    return f"{other.guest.title} (PID {pid}{'' if here else f' on {host}'})"
+
+
+def _uses(user: NetworkUser) -> Evidence:
+    protocol, name = user.name
+    named = f"{protocol}:{name} ({'rw' if user.writable else 'ro'})"
+    if user.domain is not None:
+        return says(user.domain, disks=named)
+    assert user.process is not None  # noqa: S101 (a use is named by a domain or by a process)
+    return says(user.process, pid=user.process.pid, disks=named)
+
+
+def _wrong(guest: Guest, disk: str, others: Sequence[Process]) -> str | None:
+    """Return the name of the domain that must not run; None unless the disk's name tells it."""
+    owner = disk_owner(disk)
+    domains = {known(lambda: other.uuid): known(lambda: other.name) for other in others}
+    domains[guest.uuid] = guest.domain_name
+    strangers = [name for uuid, name in domains.items() if uuid != owner]
+    return strangers[0] if owner in domains and len(strangers) == 1 else None
 
 
 def _held(file: OpenFile) -> str:
@@ -111,17 +158,21 @@ def _of_users(
     others: Sequence[tuple[Process, OpenFile]],
 ) -> str:
     """Return who uses a file: `vm-a and vm-b (PID 7) both write to …`. The guest comes first."""
-    path = phrase.place(file.path)
     users = [(guest.title, file.writable)]
     users += [(_title(cloud, host, other), held.writable) for other, held in others]
+    return _who_uses(phrase.place(file.path), users)
+
+
+def _who_uses(disk: str, users: Sequence[tuple[str, bool]]) -> str:
+    """Return who writes to a disk and who reads it; `users` are names, True for a writer."""
     writers = [name for name, writes in users if writes]
     readers = [name for name, writes in users if not writes]
     if not readers:
         number = "both" if len(writers) == 2 else "all"
-        return f"{phrase.several(writers)} {number} write to {path}"
+        return f"{phrase.several(writers)} {number} write to {disk}"
     write = f"{phrase.several(writers, 2)} {'writes' if len(writers) == 1 else 'write'}"
     read = f"{phrase.several(readers, 2)} {'reads' if len(readers) == 1 else 'read'}"
-    return f"{write} to {path}, which {read}"
+    return f"{write} to {disk}, which {read}"
 
 
 def _title(cloud: Cloud, host: Host, process: Process) -> str:

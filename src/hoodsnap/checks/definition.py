@@ -12,7 +12,7 @@ from hoodsnap.facts.cloud.volume_owners import volume_of
 from hoodsnap.facts.domain.disk import Disk
 from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.fact import UnheardError
-from hoodsnap.facts.host.instances_directory import owner_of
+from hoodsnap.facts.host.instances_directory import disk_owner
 from hoodsnap.phrase import brief, place
 
 
@@ -143,11 +143,11 @@ def persistent_xml_foreign_devices(
         if disk.source is None or disk.shareable:
             continue
         evidence = says(domain, inactive_disks=_shown(disk.target, disk))
-        folder = owner_of(disk.source)
+        folder = disk_owner(disk.source)
         volume = volume_of(disk)
         if folder is not None and folder != guest.uuid:
             headline = _foreign(guest, disk, cloud.title_of(folder))
-            yield problem(headline, evidence.and_so(folder_of=folder), VOLUME=volume or "")
+            yield problem(headline, evidence.and_so(disk_of=folder), VOLUME=volume or "")
         elif owners := _others(guest, host, cloud, disk):
             headline = _foreign(guest, disk, cloud.titles_of(sorted(owners)))
             others = evidence.and_so(belongs_to=", ".join(sorted(owners)))

@@ -59,6 +59,8 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
         "console-log-problem",
         "capacity-lie",
     ),
+    # Two guests have one disk, and its owner is in the disk's name.
+    "disk-shared-by-two-qemu": ("persistent-xml-foreign-devices", "uuid-name-chain-broken"),
     # The file is gone for the next start, too.
     "disk-deleted-but-open": ("backing-file-missing", "server-without-disk"),
     # The guest was evacuated but still runs on its old host.
