@@ -24,7 +24,14 @@ from hoodsnap.facts.api.server import Server
 from hoodsnap.facts.clock import moment
 from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.cloud.guest import Guest
-from hoodsnap.facts.cloud.held_files import held_at, is_disk, named_files, renamed_file
+from hoodsnap.facts.cloud.held_files import (
+    detached_file,
+    held_at,
+    inode_of,
+    is_disk,
+    named_files,
+    renamed_file,
+)
 from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.cloud.host_processes import held_by
 from hoodsnap.facts.cloud.network_disks import NetworkUser
@@ -58,9 +65,9 @@ def disk_shared_by_two_qemu(guest: Guest, host: Host, cloud: Cloud, process: Pro
     Authority: The kernel. Device and inode identify an open file beyond doubt, whatever the paths
     are. An rbd image is identified by its name: the kernel has no file of it.
 
-    Traps: Base images that many guests only read. Volumes declared shareable on every side. Images
-    of one name in two Ceph clusters, whose monitors differ. The command line still names a volume
-    that was detached since.
+    Traps: Base images, which guest-writes-into-base reports. Volumes declared shareable on every
+    side. Images of one name in two Ceph clusters, whose monitors differ. The command line still
+    names a volume that was detached since.
 
     Next: Find out which guest is the right one. Compare the server's host and state with the
     domain's state on every host that has it:
@@ -87,8 +94,8 @@ def disk_shared_by_two_qemu(guest: Guest, host: Host, cloud: Cloud, process: Pro
     for file in process.files:
         holders = host.processes.contested.get(held_by(file), ())
         others = [(other, held) for other, held in holders if other.pid != process.pid]
-        if not others or not is_disk(file) or held_by(file) in shareable:
-            continue
+        if not others or not is_disk(file) or held_by(file) in shareable or is_base(file.path):
+            continue  # a guest that writes into a base is guest-writes-into-base's
         if undecided is not None and stat.S_ISBLK(file.mode):
             maybe = True
             continue
@@ -140,10 +147,18 @@ def _uses(user: NetworkUser) -> Evidence:
 def _wrong(guest: Guest, disk: str, others: Sequence[Process]) -> str | None:
     """Return the name of the domain that must not run; None unless the disk's name tells it."""
     owner = disk_owner(disk)
-    domains = {known(lambda: other.uuid): known(lambda: other.name) for other in others}
+    domains = {known(partial(_uuid, other)): known(partial(_name, other)) for other in others}
     domains[guest.uuid] = guest.domain_name
     strangers = [name for uuid, name in domains.items() if uuid != owner]
     return strangers[0] if owner in domains and len(strangers) == 1 else None
+
+
+def _uuid(process: Process) -> str:
+    return process.uuid
+
+
+def _name(process: Process) -> str:
+    return process.name
 
 
 def _held(file: OpenFile) -> str:
@@ -280,7 +295,8 @@ def disk_deleted_but_open(guest: Guest, host: Host, domain: Domain, process: Pro
 
     Traps: Guest memory and libraries are deleted files by design. A block job changes which files
     are open. In a container the same path leads to another file. A replaced base image is reported
-    by base-replaced-or-truncated.
+    by base-replaced-or-truncated, a share that was unmounted by share-not-mounted, and a file that
+    another host removed from a file server by file-handle-stale.
 
     Next: See the open files, with their current names and their sizes:
 
@@ -326,14 +342,15 @@ def disk_deleted_but_open(guest: Guest, host: Host, domain: Domain, process: Pro
                 MISSING="",
             )
     disks_out_of_sight(guest)  # raises if nothing is known about the other files
-    numbers = {file.ino for file in held}
+    numbers = {(file.dev, file.ino) for file in held}
+    lost = {file.path for file in process.lost_files}
     for path, written in named.items():
-        if path in deleted:
+        if path in deleted or path in lost or detached_file(host, process, path) is not None:
             continue
         entry = host.images.entry(path)
         if entry is None:
             yield _of_a_missing_file(guest, host, domain, process, path)
-        elif written and entry.type == "f" and entry.ino not in numbers:
+        elif written and entry.type == "f" and inode_of(entry) not in numbers:
             other = hears(host.listing, "images", path, inode=entry.ino)
             file_held = next((file for file in held if file.path == path), None)
             holds = _held(file_held) if file_held is not None else "another file"
@@ -397,13 +414,12 @@ def qcow2_corrupt_bit(guest: Guest, images: tuple[Image, ...], monitor: Monitor 
 
     QEMU sets the mark when the tables of a qcow2 image contradict each other: two parts of the disk
     share a cluster, or a table points into the middle of another. In a running guest every write
-    fails with an I/O error. The lesser mark, dirty, remains when QEMU ended without closing the
-    image; the next process that opens the image repairs it.
+    fails with an I/O error.
 
     Authority: The image's own header; QEMU, for the image that it has open.
 
-    Traps: An image in use is dirty by design. Leaked clusters waste space, do no harm, and set no
-    mark.
+    Traps: Leaked clusters waste space, do no harm, and set no mark. The mark of an image that was
+    not closed is reported by qcow2-dirty-bit.
 
     Next: Check the mark, and look for "Marking image as corrupt" in the QEMU logs:
 
@@ -431,14 +447,6 @@ def qcow2_corrupt_bit(guest: Guest, images: tuple[Image, ...], monitor: Monitor 
                 says(image, path=image.path, corrupt=image.corrupt),
                 DISK=image.path,
             )
-        elif image.dirty and guest.process is None and "kernel" not in guest.unheard:
-            yield problem(
-                f"{guest.title}'s disk {phrase.place(image.path)} was not closed cleanly (it is"
-                " marked as dirty)",
-                says(image, path=image.path, dirty=image.dirty),
-                severity=Severity.NOTE,
-                DISK=image.path,
-            )
     for disk in monitor.disks if monitor is not None else ():
         if disk.node is not None and disk.node.corrupt and monitor is not None:
             file = path_in(disk.node.file or "")
@@ -446,6 +454,41 @@ def qcow2_corrupt_bit(guest: Guest, images: tuple[Image, ...], monitor: Monitor 
                 f"{guest.title}'s QEMU found {phrase.place(file)} corrupt, and won't write to it",
                 says(monitor, disks=disk.node.file).and_so(corrupt=True),
                 DISK=file or None,
+            )
+
+
+@check(Severity.NOTE, heard=["kernel"])
+def qcow2_dirty_bit(guest: Guest, images: tuple[Image, ...]) -> Problems:
+    """QEMU ended without closing a disk image of the guest.
+
+    A qcow2 image with lazy reference counts is marked as dirty while QEMU has it open. If QEMU is
+    killed or the host loses power, the mark stays. The guest's data is complete: the next process
+    that opens the image for writing repairs the reference counts, which takes a moment.
+
+    Authority: The image's own header.
+
+    Traps: An image in use is dirty by design.
+
+    Next: Check the mark, and how the guest's last run ended:
+
+        qemu-img info -U -f qcow2 DISK
+        tail /var/log/libvirt/qemu/NAME.log
+
+    Nothing has to be done: the next start of the server repairs the image.
+
+    Not yet: Do not run `qemu-img check -r` while a process has the image open.
+
+    Source: QEMU docs/interop/qcow2 (incompatible features, bit 0).
+    """
+    if guest.process is not None:
+        return
+    for image in images:
+        if image.dirty and not image.corrupt:
+            yield problem(
+                f"{guest.title}'s disk {phrase.place(image.path)} was not closed cleanly (it is"
+                " marked as dirty)",
+                says(image, path=image.path, dirty=image.dirty),
+                DISK=image.path,
             )
 
 

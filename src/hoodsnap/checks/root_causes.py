@@ -59,6 +59,19 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
         "console-log-problem",
         "capacity-lie",
     ),
+    # Whatever is on a full file system fails at its next write.
+    "file-system-full": (
+        "io-error-paused",
+        "paused-or-crashed-guest",
+        "host-fs-overcommit",
+    ),
+    # The file server has lost the file that QEMU has open.
+    "file-handle-stale": (
+        "backing-file-missing",
+        "server-without-disk",
+        "io-error-paused",
+        "paused-or-crashed-guest",
+    ),
     # Two guests have one disk, and its owner is in the disk's name.
     "disk-shared-by-two-qemu": ("persistent-xml-foreign-devices", "uuid-name-chain-broken"),
     # The file is gone for the next start, too.

@@ -39,6 +39,8 @@ PLACEHOLDERS: Mapping[str, str] = {
     "DEVICE": "kernel name of the device: sdb",
     "DISABLED": "name of the host whose service an operator disabled",
     "DISK": "path of the disk",
+    "DOMAIN": "name of the domain that QEMU paused",
+    "FILE": "path of the XML file",
     "FD": "number of the open file, from the command before",
     "FLAVOR": "name of the flavor",
     "FOLDER": "path of the guest's folder",
@@ -49,6 +51,8 @@ PLACEHOLDERS: Mapping[str, str] = {
     "GUEST": "UUID of the server whose guest is to start again",
     "HYPERVISOR": "hypervisor host name",
     "IMAGE": "id of the image in glance",
+    "INODE": "inode number of the disk, from `ls -i`",
+    "KEYFILE": "path of a file that holds only the key of Ceph's user",
     "LINK": "name that the network device has now",
     "LOG": "path of the log file",
     "LOST_PORT": "id that the card's port has, or had",
@@ -66,8 +70,10 @@ PLACEHOLDERS: Mapping[str, str] = {
     "QUOTA": "quota in microseconds per period",
     "ROW": "id of the row",
     "SCOPE": "name of the systemd scope",
+    "SECRET": "UUID of the secret",
     "SERVER": "UUID of the server that should not have it",
     "SERVICE": "name of the systemd service",
+    "SHARE": "source of the share, from /etc/fstab or the volume's connection",
     "SIZE": "size in bytes",
     "SNAPSHOT": "name of the snapshot, from `virsh snapshot-list`",
     "STATUS": "status of the migration: error or finished",
@@ -86,7 +92,7 @@ WORKED = "It worked if "
 """The beginning of the instruction that says how to see that a change worked."""
 
 READ_ONLY = re.compile(
-    r"(cat|df|du|findmnt|free|grep|head|hostname|journalctl|last|ls|lsblk|namei|printf|ps|readlink"
+    r"(cat|df|du|findmnt|free|fuser -v|grep|head|hostname|journalctl|last|ls|lsblk|lsof|namei|printf|ps|readlink"
     r"|sha256sum|ss|stat|systemctl (status|show|is-active|list-units)|tail|tr|date --utc"
     r"|iscsiadm -m session|multipath -ll|sg_inq"
     r"|ip -d link show|ip link show|ovs-vsctl (get|(--columns=\S+ )?list)|SELECT"

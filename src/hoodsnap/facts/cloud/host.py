@@ -25,6 +25,7 @@ from hoodsnap.facts.host.daemon import Daemons
 from hoodsnap.facts.host.device import Devices
 from hoodsnap.facts.host.hypervisor import Hypervisor
 from hoodsnap.facts.host.image_store import ImageStore
+from hoodsnap.facts.host.locks import LOCKS, FileLock, read_locks
 from hoodsnap.facts.host.log import Log, listing_of
 from hoodsnap.facts.host.tap import HostNetwork
 from hoodsnap.facts.layer import BLOCK, CGROUP, IMAGES, KERNEL, LOGS, NETWORK, OF_HOST, QEMU, Layer
@@ -177,6 +178,11 @@ class Host:
                 caught(error)
                 continue
         return None
+
+    @cached_property
+    def locks(self) -> Mapping[tuple[str, int], tuple[FileLock, ...]]:
+        """Device and inode → locks that a program holds on the file. Raises `UnheardError`."""
+        return read_locks(self.bundle.last("kernel", LOCKS, self.name))
 
     @property
     def listing(self) -> Answer:

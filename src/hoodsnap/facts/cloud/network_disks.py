@@ -45,7 +45,7 @@ class NetworkUser(NamedTuple):
 
     def may_share(self, other: NetworkUser) -> bool:
         """True if both use one disk without harm, or if their disks may be different ones."""
-        if self.shareable and other.shareable or not (self.writable or other.writable):
+        if (self.shareable and other.shareable) or not (self.writable or other.writable):
             return True
         apart = not {*self.servers} & {*other.servers}
         known = bool(self.servers and other.servers)

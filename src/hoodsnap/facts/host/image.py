@@ -40,6 +40,11 @@ class ImageInfo(BaseModel):
     backing_format: Annotated[str | None, Field(alias="backing-filename-format")] = None
     """Format of the backing file in the header; None if QEMU probes it."""
 
+    specific: Annotated[
+        str | None, Field(validation_alias=AliasPath("format-specific", "type"))
+    ] = None
+    """Format that the header's details belong to; None if the format has no details."""
+
     dirty: Annotated[bool | None, Field(alias="dirty-flag")] = None
     encrypted: bool = False
     corrupt: Annotated[
@@ -56,6 +61,17 @@ class ImageInfo(BaseModel):
     def path(self) -> str:
         """Path of the file, also from a `json:` filename; otherwise the filename."""
         return path_in(self.filename)
+
+    @property
+    def below(self) -> frozenset[str]:
+        """Paths of the backing file: as the header names it, and as qemu-img resolved it."""
+        names = {self.full_backing_filename, self.backing_filename} - {None}
+        folder = self.path.rpartition("/")[0]
+        return frozenset(
+            posixpath.normpath(posixpath.join(folder, path_in(name)))
+            for name in names
+            if name is not None and ":" not in path_in(name).partition("/")[0]
+        )
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -51,6 +51,9 @@ class Node(NamedTuple):
     """Servers of a network disk (Ceph's monitors), as `HOST:PORT`; empty if QEMU reads them from a
     file."""
 
+    has_key: bool = False
+    """True if QEMU got a key for the storage: a secret of libvirt's, or one in the file name."""
+
 
 class Drive(NamedTuple):
     """One disk on a QEMU command line."""
@@ -71,6 +74,9 @@ class Drive(NamedTuple):
 
     servers: tuple[str, ...] = ()
     """Servers of a network disk, as of a `Node`."""
+
+    has_key: bool = False
+    """True if QEMU got a key for the storage, as of a `Node`."""
 
 
 def read_drives(
@@ -123,6 +129,7 @@ def _of_drives(
             _device(user) if user else (None if bus == "none" else bus or "default"),
             None,
             _servers(drive.get("file")),
+            _has_key(drive.get("file")),
         )
 
 
@@ -150,6 +157,7 @@ def _of_nodes(
             device=device,
             backing=backing,
             servers=top.servers,
+            has_key=top.has_key,
         )
 
 
@@ -209,8 +217,9 @@ def _layer(
             if form == "raw" and below is ...:
                 below = None  # a raw image has no backing file
             named = name or _text(node, "node-name") or ""
-            servers = _servers(node if child is None else child)
-            return Node(named, source, protocol, form, read_only or False, servers), below
+            opened = node if child is None else child
+            servers, has_key = _servers(opened), _has_key(opened)
+            return Node(named, source, protocol, form, read_only or False, servers, has_key), below
         node = nodes[child] if isinstance(child, str) else child
     return None, ...
 
@@ -249,6 +258,13 @@ def _servers(file: object) -> tuple[str, ...]:
             if isinstance(server, Mapping) and "host" in server
         )
     )
+
+
+def _has_key(file: object) -> bool:
+    if isinstance(file, Mapping):
+        named = any(key in file for key in ("key-secret", "password-secret"))
+        return named or _has_key(file.get("filename"))
+    return isinstance(file, str) and file.startswith("rbd:") and ":key=" in file
 
 
 def _place(name: str) -> tuple[str, str | None]:
