@@ -36,7 +36,7 @@ f_share_unmounted() { mountpoint -q "$(saved share)" || mount "$(saved source)" 
 
 fault share-covered vm-data "another, empty file system is mounted over the share with the volumes" "nothing until the next start or attachment"
 b_share_covered() { share_of | save share; mount -t tmpfs -o size=1m lab-cover "$(saved share)"; }
-c_share_covered() { [ "$(findmnt -n -o SOURCE -T "$(saved share)/x" | tail -1)" = lab-cover ] && running; }
+c_share_covered() { [ "$(stat -f -c %T "$(saved share)")" = tmpfs ] && running; }
 f_share_covered() { umount "$(saved share)"; }
 
 fault disk-emptied vm-stopped "the disk of a stopped guest is an empty qcow2 of the same size, without a backing file" "a start finds no operating system"

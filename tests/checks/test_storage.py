@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import Any
 
 from tests.conftest import RecordedHost
 
-SECRET = "1d2e3f40-5162-4738-94a5-b6c7d8e9fa0b"
+KEY_OF_CEPH = "1d2e3f40-5162-4738-94a5-b6c7d8e9fa0b"
 
 
 def _fd(host: RecordedHost, name: str, part: str) -> dict[str, Any]:
@@ -142,7 +143,11 @@ def to_rbd(host: RecordedHost, *names: str) -> None:
         assert file in argv
         rbd = f'"driver":"rbd","pool":"vms","image":"{image}","server":[{{"host":"192.0.2.21","port":"6789"}}],"key-secret":"libvirt-1-storage-auth-secret0"'
         host.set("kernel", query, argv.replace(file, rbd))
-        host.hold(name, lambda held: None if held["path"] in (path,) else held)
+        host.hold(name, partial(_without, path))
+
+
+def _without(path: str, held: dict[str, Any]) -> dict[str, Any] | None:
+    return None if held["path"] == path else held
 
 
 def _in_rbd(xml: str, path: str, image: str) -> str:
@@ -152,7 +157,7 @@ def _in_rbd(xml: str, path: str, image: str) -> str:
             return disk
         disk = disk.replace("type='file'", "type='network'", 1).replace("'qcow2'", "'raw'", 1)
         source = (
-            f"<auth username='cinder'><secret type='ceph' uuid='{SECRET}'/></auth>"
+            f"<auth username='cinder'><secret type='ceph' uuid='{KEY_OF_CEPH}'/></auth>"
             f"<source protocol='rbd' name='vms/{image}'><host name='192.0.2.21' port='6789'/></source>"
         )
         disk = re.sub(r"<source file='[^']*'[^>]*/>", source, disk, count=1)
@@ -166,7 +171,7 @@ def _ceph(host: RecordedHost) -> None:
     host.set(
         "libvirt",
         "virsh secret-list",
-        [{"uuid": SECRET, "usage_type": 2, "usage_id": "client.cinder"}],
+        [{"uuid": KEY_OF_CEPH, "usage_type": 2, "usage_id": "client.cinder"}],
     )
 
 
@@ -174,7 +179,7 @@ def test_storage_secret_missing(host: RecordedHost) -> None:
     to_rbd(host, "vm-plain", "vm-duo")
 
     assert [line for line in host.headlines() if "secret" in line] == [
-        f"libvirt on vm has no ceph secret {SECRET[:8]}, which the disks of vm-duo and vm-plain need"
+        f"libvirt on vm has no ceph secret {KEY_OF_CEPH[:8]}, which the disks of vm-duo and vm-plain need"
     ]
 
 
@@ -234,3 +239,17 @@ def test_two_clusters_may_have_images_of_one_name(host: RecordedHost) -> None:
         )
 
     assert not any("disk-shared" in line for line in host.findings())
+
+
+def test_qemu_was_started_with_an_image_in_another_pool(host: RecordedHost) -> None:
+    to_rbd(host, "vm-plain")
+    _ceph(host)
+    query = f"/proc/{host.pid('vm-plain')}/cmdline"
+    argv = host.last("kernel", query).value
+    host.set("kernel", query, argv.replace('"pool":"vms"', '"pool":"old"'))
+
+    image = f"{host.uuid('vm-plain')[:8]}_disk"
+    assert (
+        f"vm-plain's QEMU was started with vda old/{image}, but libvirt has vms/{image}"
+        in host.headlines()
+    )

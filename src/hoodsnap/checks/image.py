@@ -145,7 +145,7 @@ def disk_empty(
     Look for the server's real disk: a copy in `UUID_resize` or beside it, and the file that QEMU
     has open if the guest still runs:
 
-        ls -lsi INSTANCES_PATH/UUID INSTANCES_PATH/UUID_resize
+        ls -lsid INSTANCES_PATH/UUID*/*
         ls -lLi /proc/PID/fd
 
     If the disk is found, give it back its name while the guest is off. If it isn't, restore it from

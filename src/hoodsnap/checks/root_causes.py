@@ -72,10 +72,8 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
         "io-error-paused",
         "paused-or-crashed-guest",
     ),
-    # Two guests have one disk, and its owner is in the disk's name.
-    "disk-shared-by-two-qemu": ("persistent-xml-foreign-devices", "uuid-name-chain-broken"),
     # The file is gone for the next start, too.
-    "disk-deleted-but-open": ("backing-file-missing", "server-without-disk"),
+    "disk-deleted-but-open": ("backing-file-missing", "server-without-disk", "disk-empty"),
     # The guest was evacuated but still runs on its old host.
     "evacuated-guest-still-running": (
         "disk-shared-by-two-qemu",
@@ -105,6 +103,8 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
         "migration-record-stale",
         "stuck-task-state",
     ),
+    # Two guests have one disk, and its owner is in the disk's name.
+    "disk-shared-by-two-qemu": ("persistent-xml-foreign-devices", "uuid-name-chain-broken"),
     # The device is another volume, so all its data is the other volume's.
     "volume-device-wrong-lun": (
         "volume-attached-twice",

@@ -270,11 +270,14 @@ def storage_secret_missing(host: Host, cloud: Cloud) -> Problems:
     Source: libvirt formatsecret; Ceph's documentation, rbd and OpenStack; nova `rbd_secret_uuid`.
     """
     needed: dict[str, list[tuple[Guest, Disk]]] = {}
+    idle: set[str] = set()
     for guest in cloud.guests_of(host):
         try:
             for disk in _defined_disks(guest):
-                if disk.login is not None and not _does_without(guest, disk):
+                if disk.login is not None:
                     needed.setdefault(_named(disk.login), []).append((guest, disk))
+                    if _does_without(guest, disk):
+                        idle.add(_named(disk.login))
         except Exception as error:
             caught(error)
             continue  # the definition's own checks report why
@@ -285,7 +288,7 @@ def storage_secret_missing(host: Host, cloud: Cloud) -> Problems:
     present = {str(secret.get("uuid")).lower() for secret in listed}
     present |= {f"usage {secret.get('usage_id')}" for secret in listed}
     for secret, those in needed.items():
-        if secret in present or answer is None:
+        if secret in present | idle or answer is None:
             continue
         guests = dict.fromkeys(guest.title for guest, _ in those)
         first, disk = those[0]
