@@ -8,7 +8,7 @@ from functools import partial
 
 from hoodsnap import phrase
 from hoodsnap.check import Problems, check, problem
-from hoodsnap.checks.traps import building, migrating, task_in_flight
+from hoodsnap.checks.traps import building, migrating, task_in_flight, volume_moving
 from hoodsnap.evidence import Evidence, Severity, hears, says
 from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.cloud.guest import Guest
@@ -141,7 +141,9 @@ def _stands_on(guest: Guest, path: str) -> bool:
     return False
 
 
-@check(Severity.WARNING, heard=["kernel"], traps=[building, task_in_flight, migrating])
+@check(
+    Severity.WARNING, heard=["kernel"], traps=[building, task_in_flight, migrating, volume_moving]
+)
 def disk_locked_by_another(
     guest: Guest, host: Host, domain: Domain, process: Process | None
 ) -> Problems:
@@ -153,8 +155,8 @@ def disk_locked_by_another(
 
     Authority: The kernel's list of locks.
 
-    Traps: nova itself copies and converts disks, but only while the server has a task. libvirt's
-    lock daemon locks the first byte of a file.
+    Traps: nova itself copies and converts disks, but only while the server has a task; cinder does
+    so while it moves a volume. libvirt's lock daemon locks the first byte of a file.
 
     Next: Check which program has the disk open:
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 from hoodsnap import phrase
 from hoodsnap.check import Problem, Problems, check, problem
@@ -23,7 +24,7 @@ from hoodsnap.facts.cloud.image_cache import OF_EPHEMERAL, OF_SWAP
 from hoodsnap.facts.database.instance import Instance
 from hoodsnap.facts.domain.disk import Disk
 from hoodsnap.facts.domain.domain import Domain
-from hoodsnap.facts.fact import UnheardError, known
+from hoodsnap.facts.fact import UnheardError, integer, known, value_of
 from hoodsnap.facts.host.image import Image, ImageInfo
 from hoodsnap.facts.host.instances_directory import BASE, OF_AN_IMAGE, is_base, owner_of
 from hoodsnap.facts.process.process import Process
@@ -135,7 +136,7 @@ def disk_empty(
     Authority: The image's header, and the space that the file takes.
 
     Traps: Disks that are created blank (ephemeral, swap). A server that boots from a volume, or
-    that has never been started.
+    that has never been started. A server made from an image that is itself empty.
 
     Next: Check the header, the size on disk and the time at which the file was made:
 
@@ -165,6 +166,8 @@ def disk_empty(
         taken = image.actual_size
         if taken is None or taken > EMPTY or image.virtual_size <= EMPTY or image.data_file:
             continue
+        if (known(partial(_stored_size, host, record.image)) or EMPTY + 1) <= EMPTY:
+            continue
         has, size = phrase.size(taken), phrase.size(image.virtual_size)
         yield problem(
             f"{guest.title}'s disk {phrase.place(image.path)} is empty: it has no backing file and"
@@ -176,6 +179,12 @@ def disk_empty(
             FORMAT=image.format,
             PID=guest.process.pid if guest.process is not None else "",
         )
+
+
+def _stored_size(host: Host, image: str) -> int | None:
+    """Return the bytes that glance stores for an image."""
+    answer = host.bundle.last("glance", f"GET /v2/images/{image}")
+    return integer(value_of(answer, f"image {image}", dict[str, object]), "size")
 
 
 @check(Severity.ERROR, traps=[building, disk_is_copied])

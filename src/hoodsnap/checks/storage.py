@@ -236,17 +236,18 @@ def _is_stopped(guest: Guest) -> bool:
 
 @check(Severity.ERROR)
 def storage_secret_missing(host: Host, cloud: Cloud) -> Problems:
-    """libvirt has no secret for the storage that guests' definitions name.
+    """libvirt has no secret for the Ceph cluster that guests' definitions name.
 
-    The definition of a disk on Ceph (or of an iSCSI volume that QEMU opens itself) names a secret
-    of libvirt, by which QEMU authenticates to the storage. Without it, no such guest can be
-    started, rebooted or migrated to this host, and no volume can be attached. Running guests keep
-    working, because QEMU has its key.
+    The definition of a disk on Ceph names a secret of libvirt, by which QEMU authenticates to the
+    cluster. Without it, no such guest can be started, rebooted or migrated to this host, and no
+    volume can be attached. Running guests keep working, because QEMU has its key.
 
     Authority: libvirt's list of secrets.
 
-    Traps: A running QEMU that reaches the storage without a key of libvirt's (it reads a keyring)
-    does not need the secret. A container may have a libvirt of its own.
+    Traps: nova writes the definition of a guest that is off again when it starts it, so that an old
+    secret in it may do no harm (a warning). A running QEMU that reaches the storage without a key
+    of libvirt's (it reads a keyring) does not need the secret. A container may have a libvirt of
+    its own.
 
     Next: Compare libvirt's secrets with the one that the definitions and nova.conf name:
 
@@ -274,7 +275,8 @@ def storage_secret_missing(host: Host, cloud: Cloud) -> Problems:
     for guest in cloud.guests_of(host):
         try:
             for disk in _defined_disks(guest):
-                if disk.login is not None:
+                # nova itself makes and removes the secrets of other storage.
+                if disk.login is not None and disk.login.type == "ceph":
                     needed.setdefault(_named(disk.login), []).append((guest, disk))
                     if _does_without(guest, disk):
                         idle.add(_named(disk.login))
@@ -290,6 +292,7 @@ def storage_secret_missing(host: Host, cloud: Cloud) -> Problems:
     for secret, those in needed.items():
         if secret in present | idle or answer is None:
             continue
+        runs = any(guest.runs for guest, _ in those)
         guests = dict.fromkeys(guest.title for guest, _ in those)
         first, disk = those[0]
         domain = first.domain
@@ -299,6 +302,7 @@ def storage_secret_missing(host: Host, cloud: Cloud) -> Problems:
             f" {phrase.brief(secret)}, which the disks of {phrase.several(guests)} need",
             says(domain, inactive_disks=f"{disk.target} {disk.source}").and_so(secret=secret),
             hears(answer, "libvirt", secret=None),
+            severity=Severity.ERROR if runs else Severity.WARNING,
             NAME=first.domain_name,
             SECRET=disk.login.uuid,
         )

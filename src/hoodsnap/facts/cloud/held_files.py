@@ -83,7 +83,7 @@ def detached_file(host: Host, process: Process, path: str) -> OpenFile | None:
     for file in process.files:
         if file.deleted or not is_disk(file) or not path.endswith(file.path):
             continue
-        if entry is not None and entry.dev == file.dev:
+        if entry is not None and entry.dev in (None, file.dev):
             return None  # the file, or another one in its place
         mount = host.devices.mount_of(path)
         if (mount is None or mount.number != file.dev) and not host.in_container(process):
