@@ -211,3 +211,13 @@ def test_disk_format_mismatch_with_the_format_that_qemu_img_reports(host: Record
     assert "disk-format-mismatch of vm-stopped" in {
         line.partition(":")[0] for line in host.findings()
     }
+
+
+def test_disk_format_mismatch_of_a_disk_info_that_is_another_servers(host: RecordedHost) -> None:
+    query = f"cat {host.folder('vm-stopped')}/disk.info"
+    text = host.last("images", query).value
+    host.set("images", query, text.replace(host.uuid("vm-stopped"), host.uuid("vm-plain")))
+
+    assert host.headlines() == [
+        f"vm-stopped's …/{host.uuid('vm-stopped')[:8]}/disk.info names disks of another server: {host.uuid('vm-plain')[:8]}"
+    ]

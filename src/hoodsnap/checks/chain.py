@@ -393,7 +393,7 @@ def chain_qmp_vs_ondisk(
 
 def _named_chain(host: Host, image: Image) -> tuple[str, ...]:
     """Return the files that the headers name, up to one that qemu-img did not open."""
-    files = [image.path]
+    files = [image.chain[0].path]
     for above, layer in pairwise(image.chain):
         others = [name for name in sorted(above.below) if not _is_same(host, name, layer.path)]
         if others:

@@ -76,6 +76,16 @@ def disk_format_mismatch(
             recorded = says(image, path=image.path, declared=image.declared)
             yield _misread(guest, domain, disk, f"nova recorded {image.declared}", recorded)
             continue
+        if image is not None and _declared(image) and image.declared_owners - {guest.uuid}:
+            owners = phrase.several(sorted(image.declared_owners))
+            path = phrase.place(f"{image.path.rpartition('/')[0]}/disk.info")
+            yield problem(
+                f"{guest.title}'s {path} names disks of another server: {phrase.brief(owners)}",
+                says(image, path=image.path, declared_owners=owners),
+                severity=Severity.WARNING,
+                DISK=image.path,
+                FOLDER=image.path.rpartition("/")[0],
+            )
         read_as = {image.format, image.top.specific} if image is not None else set()
         if image is not None and (others := read_as - {disk.format, None}):
             found = says(image, path=image.path, format=image.format)

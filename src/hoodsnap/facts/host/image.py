@@ -13,6 +13,7 @@ from pydantic import AliasPath, BaseModel, ConfigDict, Field
 
 from hoodsnap.bundle import Answer
 from hoodsnap.facts.fact import Documented, DocumentedField, Fact, UnheardError, value_of
+from hoodsnap.facts.host.instances_directory import owner_of
 from hoodsnap.facts.layer import IMAGES, Layer
 
 _Count = Annotated[int, Field(ge=0, lt=1 << 64)]
@@ -95,6 +96,7 @@ class Image(Fact):
         "chain": ("chain", ""),
         "backing_missing": ("chain", ""),
         "declared": ("disk.info", ""),
+        "declared_owners": ("disk.info", ""),
     }
 
     documented: ClassVar[Documented] = (
@@ -225,6 +227,13 @@ class Image(Fact):
             if path.rpartition("/")[2] == self.path.rpartition("/")[2] and isinstance(form, str):
                 return form
         return None
+
+    @cached_property
+    def declared_owners(self) -> frozenset[str]:
+        """UUIDs of the guests in whose folders the disks in `disk.info` are; nova looks up disks by
+        their whole path."""
+        info = _json_object(value_of(self.said.get("disk.info"), "disk.info", str))
+        return frozenset(owner for path in info if (owner := owner_of(path)) is not None)
 
 
 def path_in(filename: str) -> str:
