@@ -221,3 +221,15 @@ def test_disk_format_mismatch_of_a_disk_info_that_is_another_servers(host: Recor
     assert host.headlines() == [
         f"vm-stopped's …/{host.uuid('vm-stopped')[:8]}/disk.info names disks of another server: {host.uuid('vm-plain')[:8]}"
     ]
+
+
+def test_disk_format_mismatch_of_a_base_in_another_format_than_the_header_says(
+    host: RecordedHost,
+) -> None:
+    path = f"{host.folder('vm-stopped')}/disk"
+    key = "backing-filename-format"
+    host.image(path, lambda layers: layers[0].update({key: "qcow2"}))
+
+    assert host.headlines() == [
+        f"vm-stopped's …/{host.uuid('vm-stopped')[:8]}/disk is on a base in format qcow2, but qemu-img reads it as raw"
+    ]

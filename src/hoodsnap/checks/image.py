@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from itertools import pairwise
 
 from hoodsnap import phrase
 from hoodsnap.check import Problem, Problems, check, problem
@@ -76,7 +77,7 @@ def disk_format_mismatch(
             recorded = says(image, path=image.path, declared=image.declared)
             yield _misread(guest, domain, disk, f"nova recorded {image.declared}", recorded)
             continue
-        if image is not None and _declared(image) and image.declared_owners - {guest.uuid}:
+        if image is not None and _declared(image) and _of_another(image):
             owners = phrase.several(sorted(image.declared_owners))
             path = phrase.place(f"{image.path.rpartition('/')[0]}/disk.info")
             yield problem(
@@ -92,6 +93,16 @@ def disk_format_mismatch(
             other = phrase.several(sorted(map(str, others)))
             yield _misread(guest, domain, disk, f"qemu-img reads it as {other}", found)
             continue
+        for above, below in pairwise(_chain(image)):
+            if above.backing_format not in (None, below.format):
+                of_base = says(image, path=image.path) if image is not None else None
+                yield problem(
+                    f"{guest.title}'s {phrase.place(above.path)} is on a base in format"
+                    f" {above.backing_format}, but qemu-img reads it as {below.format}",
+                    *([of_base.and_so(base=below.path)] if of_base is not None else []),
+                    DISK=disk.source,
+                    FOLDER=disk.source.rpartition("/")[0],
+                )
         if process is not None:
             for drive in process.disks:
                 if drive.source == disk.source and drive.format not in (None, "luks", disk.format):
@@ -106,6 +117,18 @@ def disk_format_mismatch(
             yield _misread(guest, domain, disk, what, found)
         if image is None:
             disks_out_of_sight(guest)  # raises if nova's format for this disk is out of sight
+
+
+def _of_another(image: Image) -> bool:
+    """True if the `disk.info` beside an image is about the disks of another folder."""
+    return bool(image.declared_owners - {owner_of(image.path)})
+
+
+def _chain(image: Image | None) -> tuple[ImageInfo, ...]:
+    try:
+        return image.chain if image is not None else ()
+    except UnheardError:
+        return ()  # a broken chain is reported by another check
 
 
 def _misread(guest: Guest, domain: Domain, disk: Disk, what: str, evidence: Evidence) -> Problem:
