@@ -7,13 +7,14 @@ vol_file() { virsh domblklist "$u" | awk '$2 ~ /volume-/ && !n++ { print $2 }'; 
 # The base is written to in place, so that all guests that have it open get its contents back.
 fault base-committed vm-snap "the disk of a running guest is committed into its base (virsh blockcommit --pivot): the guest writes into _base" "nothing; a hard reboot goes back to the old disk"
 b_base_committed() {
-  base_of | save base; cp --sparse=always "$(saved base)" "$S/base"; cp --sparse=always "$(idir)/disk" "$S/disk"
+  base_of | save base; cp --sparse=always "$(saved base)" "$S/base.copy"; cp --sparse=always "$(idir)/disk" "$S/disk.copy"
   virsh -q blockcommit "$u" vda --base "$(saved base)" --top "$(idir)/disk" --active --pivot --wait
 }
 c_base_committed() { [ "$(vda_file)" = "$(saved base)" ]; }
 f_base_committed() {
-  virsh -q destroy "$u"; dd if="$S/base" of="$(saved base)" bs=1M conv=notrunc status=none; chown nova:nova "$(saved base)"
-  cp --sparse=always "$S/disk" "$(idir)/disk"; rm "$S/base" "$S/disk"
+  [ "$(domstate "$u")" = "shut off" ] || virsh -q destroy "$u"
+  dd if="$S/base.copy" of="$(saved base)" bs=1M conv=notrunc status=none; fallocate -d "$(saved base)"; chown nova:nova "$(saved base)"
+  cp --sparse=always "$S/disk.copy" "$(idir)/disk"; rm "$S/base.copy" "$S/disk.copy"
   back_to_active
 }
 
@@ -56,30 +57,3 @@ fault disk-flocked vm-plain "a backup holds the disk of a running guest with flo
 b_disk_flocked() { start fault-disk-flocked root flock --no-fork -x "$(idir)/disk" sleep 86400; sleep 1; }
 c_disk_flocked() { alive fault-disk-flocked && grep -q "FLOCK .*:$(stat -c %i "$(idir)/disk") " /proc/locks; }
 f_disk_flocked() { kill_now fault-disk-flocked; rm -f "$RUN"/fault-disk-flocked.*; }
-
-fault disk-dirty-bit vm-stopped "the qcow2 dirty bit is set in the header of a stopped disk, as after a power cut" "nothing; the next start repairs it"
-b_disk_dirty_bit() { mark_corrupt '\x01'; }
-c_disk_dirty_bit() { [ "$(qemu-img info -U --output json "$(idir)/disk" | jq '."dirty-flag"')" = true ]; }
-f_disk_dirty_bit() { mark_corrupt '\x00'; }
-
-# The image is nowhere: the guest is off, and only its definition names it.
-fault ceph-secret-gone vm-stopped "the definition has a disk on Ceph, whose secret libvirt does not have" "a start fails: Secret not found"
-b_ceph_secret_gone() {
-  save_definition; new_uuid | save secret
-  cat >"$S/disk.xml" <<XML
-<disk type='network' device='disk'>
-  <driver name='qemu' type='raw' cache='none'/>
-  <auth username='cinder'><secret type='ceph' uuid='$(saved secret)'/></auth>
-  <source protocol='rbd' name='vms/${u}_disk.eph0'><host name='192.0.2.21' port='6789'/></source>
-  <target dev='vdb' bus='virtio'/>
-</disk>
-XML
-  virsh -q attach-device "$u" "$S/disk.xml" --config
-}
-c_ceph_secret_gone() { virsh dumpxml --inactive "$u" | grep -q "$(saved secret)"; }
-f_ceph_secret_gone() { virsh -q define "$S/inactive.xml"; }
-
-fault base-closed vm-plain "the base image of many guests has mode 0: qemu can't open it" "starts, reboots and snapshots of these guests fail: Permission denied"
-b_base_closed() { base_of | save base; stat -c %a "$(saved base)" | save mode; chmod 0 "$(saved base)"; }
-c_base_closed() { [ "$(stat -c %a "$(saved base)")" = 0 ]; }
-f_base_closed() { chmod "$(saved mode)" "$(saved base)"; }
