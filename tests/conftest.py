@@ -156,6 +156,13 @@ class RecordedHost:
         assert asked, f"{layer} {query!r} was not recorded"
         self._change(lambda answer: _with_value(answer, value) if answer in asked else answer)
 
+    def fail(self, layer: str, query: str, kind: str = "absent", message: str = "absent") -> None:
+        """Replace the answers to one query by an error."""
+        error = Failure(kind=kind, message=message)
+        asked = [one for one in self.bundle.answers if (one.layer, one.query) == (layer, query)]
+        assert asked, f"{layer} {query!r} was not recorded"
+        self._change(lambda answer: _with_error(answer, error) if answer in asked else answer)
+
     def take(self, layer: str, query: str, seconds: float) -> None:
         """Set the duration of the answers to one query."""
         self._change(

@@ -66,6 +66,13 @@ FOUND = {
     ],
     "dir-missing": ["error server-without-disk of vm-stopped"],
     "disk-missing": ["error server-without-disk of vm-stopped"],
+    "base-committed": ["error guest-writes-into-base of "],
+    "disk-emptied": ["error disk-empty of vm-stopped"],
+    "disk-served": ["warning disk-locked-by-another of vm-stopped"],
+    "base-written": ["error guest-writes-into-base of "],
+    "share-unmounted": ["error share-not-mounted of "],
+    "share-covered": ["error share-not-mounted of "],
+    "disk-flocked": ["warning disk-locked-by-another of vm-plain"],
     "io-error": ["error io-error-paused of vm-duo"],
     "db-soft-deleted": [
         "error domain-of-deleted-server of vm-snap",

@@ -7,6 +7,7 @@ from copy import deepcopy
 from datetime import datetime, timedelta
 from typing import Any
 
+import pytest
 from tests.conftest import FAULTS, RecordedHost
 
 from hoodsnap.bundle import Answer, Failure, load
@@ -291,3 +292,15 @@ def test_a_chain_may_differ_while_a_block_job_changes_it(host: RecordedHost) -> 
     assert "chain-qmp-vs-ondisk of vm-plain" not in {
         line.partition(":")[0] for line in host.findings()
     }
+
+
+@pytest.mark.parametrize("key", ["backing-filename", "full-backing-filename"])
+def test_chain_qmp_vs_ondisk_if_a_header_names_another_file_than_qemu_img_opened(
+    host: RecordedHost, key: str
+) -> None:
+    other = f"{host.top}/_base/ephemeral_1_40d1d2c"
+    path = f"{host.folder('vm-plain')}/disk"
+    host.image(path, lambda layers: layers[0].update({key: other}))
+
+    names = {line.partition(":")[0] for line in host.findings()}
+    assert "chain-qmp-vs-ondisk of vm-plain" in names

@@ -67,7 +67,7 @@ def test_persistent_xml_foreign_devices(host: RecordedHost) -> None:
     foreign, chain = host.findings()
     assert foreign == (
         "persistent-xml-foreign-devices of vm-stopped: domain reports inactive_disks = vda is"
-        f" {other} (qcow2), folder_of = {host.uuid('vm-plain')}"
+        f" {other} (qcow2), disk_of = {host.uuid('vm-plain')}"
     )
     assert chain.startswith("uuid-name-chain-broken of vm-stopped: ")
     assert host.headlines()[0] == (

@@ -371,3 +371,13 @@ def test_a_domain_is_not_alien_if_nova_was_not_asked_for_it(host: RecordedHost) 
     host.silence("nova")
 
     assert host.findings() == []
+
+
+def test_one_base_that_nobody_may_read_is_one_finding(host: RecordedHost) -> None:
+    files = host.last("kernel", f"ls -lL /proc/{host.pid('vm-plain')}/fd").value
+    base = next(file["path"] for file in files if "/_base/" in file["path"])
+    host.file(base, mode="100000")
+
+    [finding] = host.report().findings
+    assert finding.shared is not None and finding.shared.path == base
+    assert finding.severity.word == "error"

@@ -174,3 +174,62 @@ def test_a_snapshot_is_based_on_the_disk_beside_it(host: RecordedHost) -> None:
         fresh.image(path, partial(_name_base, below))
 
         assert not [line for line in fresh.findings() if line.startswith("image-unsafe")]
+
+
+def test_disk_empty(host: RecordedHost) -> None:
+    path = f"{host.folder('vm-stopped')}/disk"
+
+    def empty(layers: list[dict[str, object]]) -> None:
+        del layers[1:]
+        for key in ("backing-filename", "full-backing-filename", "backing-filename-format"):
+            del layers[0][key]
+        layers[0]["actual-size"] = 200704
+
+    host.image(path, empty)
+
+    assert [line.partition(":")[0] for line in host.findings()] == ["disk-empty of vm-stopped"]
+    assert host.headlines() == [
+        f"vm-stopped's disk …/{host.uuid('vm-stopped')[:8]}/disk is empty: it has no backing file and takes 196 KiB of 1 GiB"
+    ]
+
+
+def test_a_disk_with_data_needs_no_backing_file(host: RecordedHost) -> None:
+    def flat(layers: list[dict[str, object]]) -> None:
+        del layers[1:]
+        for key in ("backing-filename", "full-backing-filename", "backing-filename-format"):
+            del layers[0][key]
+        layers[0]["actual-size"] = 50 << 20
+
+    host.image(f"{host.folder('vm-stopped')}/disk", flat)
+
+    assert host.findings() == []
+
+
+def test_disk_format_mismatch_with_the_format_that_qemu_img_reports(host: RecordedHost) -> None:
+    host.image(f"{host.folder('vm-stopped')}/disk", lambda layers: layers[0].update(format="raw"))
+
+    assert "disk-format-mismatch of vm-stopped" in {
+        line.partition(":")[0] for line in host.findings()
+    }
+
+
+def test_disk_format_mismatch_of_a_disk_info_that_is_another_servers(host: RecordedHost) -> None:
+    query = f"cat {host.folder('vm-stopped')}/disk.info"
+    text = host.last("images", query).value
+    host.set("images", query, text.replace(host.uuid("vm-stopped"), host.uuid("vm-plain")))
+
+    assert host.headlines() == [
+        f"vm-stopped's …/{host.uuid('vm-stopped')[:8]}/disk.info names disks of another server: {host.uuid('vm-plain')[:8]}"
+    ]
+
+
+def test_disk_format_mismatch_of_a_base_in_another_format_than_the_header_says(
+    host: RecordedHost,
+) -> None:
+    path = f"{host.folder('vm-stopped')}/disk"
+    key = "backing-filename-format"
+    host.image(path, lambda layers: layers[0].update({key: "qcow2"}))
+
+    assert host.headlines() == [
+        f"vm-stopped's …/{host.uuid('vm-stopped')[:8]}/disk is on a base in format qcow2, but qemu-img reads it as raw"
+    ]

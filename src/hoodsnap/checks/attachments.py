@@ -27,6 +27,7 @@ from hoodsnap.facts.database.block_device_mapping import BlockDeviceMapping, Con
 from hoodsnap.facts.database.instance import Instance
 from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.fact import UnheardError
+from hoodsnap.facts.host.instances_directory import disk_owner, is_base
 from hoodsnap.phrase import brief, place, several
 
 RUNS = frozenset(["active", "paused", "rescued"])
@@ -279,8 +280,9 @@ def guest_volume_not_in_bdm(guest: Guest, instance: Instance, domain: Domain) ->
     if instance.deleted or domain.id is None:
         return
     for disk in domain.disks:
-        if is_own(guest.uuid, domain, disk):
-            continue
+        owner = disk_owner(disk.source or "")
+        if is_own(guest.uuid, domain, disk) or owner is not None or is_base(disk.source or ""):
+            continue  # another server's disk and a base image are findings of their own
         if not any(is_disk_of(mapping, disk) for mapping in instance.mappings):
             volume = volume_of(disk)
             plugged = says(domain, disks=f"{disk.target} {disk.source}").and_so(volume=volume)

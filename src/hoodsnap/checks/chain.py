@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from itertools import islice
+from itertools import islice, pairwise
 from typing import NamedTuple
 
 from hoodsnap import phrase
@@ -242,7 +242,10 @@ def base_replaced_or_truncated(
     """
     if domain is not None and process is not None:
         numbers = {file.ino for file in process.files}
+        lost = {file.path for file in process.lost_files}  # file-handle-stale reports them
         for path in _bases_in_use(domain):
+            if path in lost:
+                continue
             entry = host.images.entry(path)
             if entry is not None and entry.type == "f" and entry.ino not in numbers:
                 yield problem(
@@ -372,7 +375,7 @@ def chain_qmp_vs_ondisk(
         image = host.images.image(chain.files[0])
         if image is None or image.format != "qcow2":
             continue
-        header = tuple(layer.path for layer in image.chain)
+        header = _named_chain(host, image)
         same = len(header) == len(chain.files)
         if not same or any(
             not _is_same(host, *pair) for pair in zip(header, chain.files, strict=True)
@@ -386,6 +389,17 @@ def chain_qmp_vs_ondisk(
                 DISK=image.path,
                 TARGET=known(partial(_target, domain, chain.files[0])),
             )
+
+
+def _named_chain(host: Host, image: Image) -> tuple[str, ...]:
+    """Return the files that the headers name, up to one that qemu-img did not open."""
+    files = [image.chain[0].path]
+    for above, layer in pairwise(image.chain):
+        others = [name for name in sorted(above.below) if not _is_same(host, name, layer.path)]
+        if others:
+            return (*files, others[0])
+        files.append(layer.path)
+    return tuple(files)
 
 
 def _below(files: Sequence[str], others: Sequence[str]) -> str:

@@ -16,6 +16,7 @@ from hoodsnap.checks.traps import (
     disks_out_of_sight,
     live_migration_at_work,
     migrating,
+    moved_between_captures,
     task_in_flight,
 )
 from hoodsnap.evidence import Evidence, Severity, hears, says
@@ -23,16 +24,24 @@ from hoodsnap.facts.api.server import Server
 from hoodsnap.facts.clock import moment
 from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.cloud.guest import Guest
-from hoodsnap.facts.cloud.held_files import held_at, is_disk, named_files, renamed_file
+from hoodsnap.facts.cloud.held_files import (
+    detached_file,
+    held_at,
+    inode_of,
+    is_disk,
+    named_files,
+    renamed_file,
+)
 from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.cloud.host_processes import held_by
+from hoodsnap.facts.cloud.network_disks import NetworkUser
 from hoodsnap.facts.database.instance import Instance
 from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.domain.state import ON, DomainState, PauseReason
 from hoodsnap.facts.fact import UnheardError, known
 from hoodsnap.facts.host.hypervisor import FreeSpace
 from hoodsnap.facts.host.image import Image, path_in
-from hoodsnap.facts.host.instances_directory import is_base
+from hoodsnap.facts.host.instances_directory import disk_owner, is_base
 from hoodsnap.facts.host.log import Log
 from hoodsnap.facts.process.monitor import Monitor
 from hoodsnap.facts.process.process import OpenFile, Process
@@ -44,7 +53,7 @@ AFTERMATH = timedelta(minutes=1)
 """QEMU may still write to a guest's disk for this long after saving its memory, on closing it."""
 
 
-@check(Severity.ERROR, traps=[live_migration_at_work])
+@check(Severity.ERROR, traps=[live_migration_at_work, moved_between_captures])
 def disk_shared_by_two_qemu(guest: Guest, host: Host, cloud: Cloud, process: Process) -> Problems:
     """Two QEMU processes hold one disk image open, and at least one of them writes to it.
 
@@ -54,9 +63,11 @@ def disk_shared_by_two_qemu(guest: Guest, host: Host, cloud: Cloud, process: Pro
     attached by hand.
 
     Authority: The kernel. Device and inode identify an open file beyond doubt, whatever the paths
-    are.
+    are. An rbd image is identified by its name: the kernel has no file of it.
 
-    Traps: Base images that many guests only read. Volumes declared shareable on every side.
+    Traps: Base images, which guest-writes-into-base reports. Volumes declared shareable on every
+    side. Images of one name in two Ceph clusters, whose monitors differ. The command line still
+    names a volume that was detached since.
 
     Next: Find out which guest is the right one. Compare the server's host and state with the
     domain's state on every host that has it:
@@ -77,13 +88,14 @@ def disk_shared_by_two_qemu(guest: Guest, host: Host, cloud: Cloud, process: Pro
 
     Source: QEMU manual, image locking (2.10 and later); nova bugs 1628606, 1905944.
     """
+    yield from _of_network_disks(guest, cloud)
     shareable, undecided = _shareable(host, guest.domain)
     maybe = False
     for file in process.files:
         holders = host.processes.contested.get(held_by(file), ())
         others = [(other, held) for other, held in holders if other.pid != process.pid]
-        if not others or not is_disk(file) or held_by(file) in shareable:
-            continue
+        if not others or not is_disk(file) or held_by(file) in shareable or is_base(file.path):
+            continue  # a guest that writes into a base is guest-writes-into-base's
         if undecided is not None and stat.S_ISBLK(file.mode):
             maybe = True
             continue
@@ -92,11 +104,61 @@ def disk_shared_by_two_qemu(guest: Guest, host: Host, cloud: Cloud, process: Pro
             says(process, pid=process.pid, files=_held(file)),
             *(says(other, pid=other.pid, files=_held(held)) for other, held in others),
             NAME=known(lambda: process.name),
+            WRONG=_wrong(guest, file.path, [other for other, _ in others]),
         )
     if maybe and undecided is not None:
         raise undecided
     if host.processes.unseen_holder is not None:
         raise UnheardError(host.processes.unseen_holder)
+
+
+def _of_network_disks(guest: Guest, cloud: Cloud) -> Problems:
+    for user in cloud.network_disks.of(guest):
+        others = cloud.network_disks.others(user)
+        if others:
+            protocol, name = user.name
+            users = [(guest.title, user.writable)]
+            users += [(_title_elsewhere(guest, other), other.writable) for other in others]
+            processes = [other.process for other in others if other.process is not None]
+            yield problem(
+                _who_uses(f"{protocol} image {phrase.brief(name)}", users),
+                _uses(user),
+                *map(_uses, others),
+                NAME=guest.domain_name,
+                WRONG=_wrong(guest, name, processes),
+            )
+
+
+def _title_elsewhere(guest: Guest, other: NetworkUser) -> str:
+    host, pid = other.place
+    here = guest.host is not None and guest.host.name == host
+    return f"{other.guest.title} (PID {pid}{'' if here else f' on {host}'})"
+
+
+def _uses(user: NetworkUser) -> Evidence:
+    protocol, name = user.name
+    named = f"{protocol}:{name} ({'rw' if user.writable else 'ro'})"
+    if user.domain is not None:
+        return says(user.domain, disks=named)
+    assert user.process is not None  # noqa: S101 (a use is named by a domain or by a process)
+    return says(user.process, pid=user.process.pid, disks=named)
+
+
+def _wrong(guest: Guest, disk: str, others: Sequence[Process]) -> str | None:
+    """Return the name of the domain that must not run; None unless the disk's name tells it."""
+    owner = disk_owner(disk)
+    domains = {known(partial(_uuid, other)): known(partial(_name, other)) for other in others}
+    domains[guest.uuid] = guest.domain_name
+    strangers = [name for uuid, name in domains.items() if uuid != owner]
+    return strangers[0] if owner in domains and len(strangers) == 1 else None
+
+
+def _uuid(process: Process) -> str:
+    return process.uuid
+
+
+def _name(process: Process) -> str:
+    return process.name
 
 
 def _held(file: OpenFile) -> str:
@@ -111,17 +173,21 @@ def _of_users(
     others: Sequence[tuple[Process, OpenFile]],
 ) -> str:
     """Return who uses a file: `vm-a and vm-b (PID 7) both write to …`. The guest comes first."""
-    path = phrase.place(file.path)
     users = [(guest.title, file.writable)]
     users += [(_title(cloud, host, other), held.writable) for other, held in others]
+    return _who_uses(phrase.place(file.path), users)
+
+
+def _who_uses(disk: str, users: Sequence[tuple[str, bool]]) -> str:
+    """Return who writes to a disk and who reads it; `users` are names, True for a writer."""
     writers = [name for name, writes in users if writes]
     readers = [name for name, writes in users if not writes]
     if not readers:
         number = "both" if len(writers) == 2 else "all"
-        return f"{phrase.several(writers)} {number} write to {path}"
+        return f"{phrase.several(writers)} {number} write to {disk}"
     write = f"{phrase.several(writers, 2)} {'writes' if len(writers) == 1 else 'write'}"
     read = f"{phrase.several(readers, 2)} {'reads' if len(readers) == 1 else 'read'}"
-    return f"{write} to {path}, which {read}"
+    return f"{write} to {disk}, which {read}"
 
 
 def _title(cloud: Cloud, host: Host, process: Process) -> str:
@@ -229,7 +295,8 @@ def disk_deleted_but_open(guest: Guest, host: Host, domain: Domain, process: Pro
 
     Traps: Guest memory and libraries are deleted files by design. A block job changes which files
     are open. In a container the same path leads to another file. A replaced base image is reported
-    by base-replaced-or-truncated.
+    by base-replaced-or-truncated, a share that was unmounted by share-not-mounted, and a file that
+    another host removed from a file server by file-handle-stale.
 
     Next: See the open files, with their current names and their sizes:
 
@@ -275,14 +342,15 @@ def disk_deleted_but_open(guest: Guest, host: Host, domain: Domain, process: Pro
                 MISSING="",
             )
     disks_out_of_sight(guest)  # raises if nothing is known about the other files
-    numbers = {file.ino for file in held}
+    numbers = {(file.dev, file.ino) for file in held}
+    lost = {file.path for file in process.lost_files}
     for path, written in named.items():
-        if path in deleted:
+        if path in deleted or path in lost or detached_file(host, process, path) is not None:
             continue
         entry = host.images.entry(path)
         if entry is None:
             yield _of_a_missing_file(guest, host, domain, process, path)
-        elif written and entry.type == "f" and entry.ino not in numbers:
+        elif written and entry.type == "f" and inode_of(entry) not in numbers:
             other = hears(host.listing, "images", path, inode=entry.ino)
             file_held = next((file for file in held if file.path == path), None)
             holds = _held(file_held) if file_held is not None else "another file"
@@ -346,13 +414,12 @@ def qcow2_corrupt_bit(guest: Guest, images: tuple[Image, ...], monitor: Monitor 
 
     QEMU sets the mark when the tables of a qcow2 image contradict each other: two parts of the disk
     share a cluster, or a table points into the middle of another. In a running guest every write
-    fails with an I/O error. The lesser mark, dirty, remains when QEMU ended without closing the
-    image; the next process that opens the image repairs it.
+    fails with an I/O error.
 
     Authority: The image's own header; QEMU, for the image that it has open.
 
-    Traps: An image in use is dirty by design. Leaked clusters waste space, do no harm, and set no
-    mark.
+    Traps: Leaked clusters waste space, do no harm, and set no mark. The mark of an image that was
+    not closed is reported by qcow2-dirty-bit.
 
     Next: Check the mark, and look for "Marking image as corrupt" in the QEMU logs:
 
@@ -380,14 +447,6 @@ def qcow2_corrupt_bit(guest: Guest, images: tuple[Image, ...], monitor: Monitor 
                 says(image, path=image.path, corrupt=image.corrupt),
                 DISK=image.path,
             )
-        elif image.dirty and guest.process is None and "kernel" not in guest.unheard:
-            yield problem(
-                f"{guest.title}'s disk {phrase.place(image.path)} was not closed cleanly (it is"
-                " marked as dirty)",
-                says(image, path=image.path, dirty=image.dirty),
-                severity=Severity.NOTE,
-                DISK=image.path,
-            )
     for disk in monitor.disks if monitor is not None else ():
         if disk.node is not None and disk.node.corrupt and monitor is not None:
             file = path_in(disk.node.file or "")
@@ -395,6 +454,41 @@ def qcow2_corrupt_bit(guest: Guest, images: tuple[Image, ...], monitor: Monitor 
                 f"{guest.title}'s QEMU found {phrase.place(file)} corrupt, and won't write to it",
                 says(monitor, disks=disk.node.file).and_so(corrupt=True),
                 DISK=file or None,
+            )
+
+
+@check(Severity.NOTE, heard=["kernel"])
+def qcow2_dirty_bit(guest: Guest, images: tuple[Image, ...]) -> Problems:
+    """QEMU ended without closing a disk image of the guest.
+
+    A qcow2 image with lazy reference counts is marked as dirty while QEMU has it open. If QEMU is
+    killed or the host loses power, the mark stays. The guest's data is complete: the next process
+    that opens the image for writing repairs the reference counts, which takes a moment.
+
+    Authority: The image's own header.
+
+    Traps: An image in use is dirty by design.
+
+    Next: Check the mark, and how the guest's last run ended:
+
+        qemu-img info -U -f qcow2 DISK
+        tail /var/log/libvirt/qemu/NAME.log
+
+    Nothing has to be done: the next start of the server repairs the image.
+
+    Not yet: Do not run `qemu-img check -r` while a process has the image open.
+
+    Source: QEMU docs/interop/qcow2 (incompatible features, bit 0).
+    """
+    if guest.process is not None:
+        return
+    for image in images:
+        if image.dirty and not image.corrupt:
+            yield problem(
+                f"{guest.title}'s disk {phrase.place(image.path)} was not closed cleanly (it is"
+                " marked as dirty)",
+                says(image, path=image.path, dirty=image.dirty),
+                DISK=image.path,
             )
 
 

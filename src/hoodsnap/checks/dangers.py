@@ -36,14 +36,16 @@ TWO_WRITERS = (
 )
 """Another guest may write to the guest's disks too, or the disks may belong to another guest."""
 
-LAST_COPY = ("disk-deleted-but-open", "qemu-without-domain")
-"""The guest's process may hold the only copy of a disk."""
+LAST_COPY = ("disk-deleted-but-open", "qemu-without-domain", "share-not-mounted")
+"""The guest's process may hold the only copy of a disk, or the only access to it."""
 
 BROKEN_CHAIN = (
     "backing-file-missing",
     "base-image-reapable",
     "backing-not-image-ref",
     "base-replaced-or-truncated",
+    "guest-writes-into-base",
+    "file-handle-stale",
 )
 """The next start may find another base image than the last start, or no base image."""
 

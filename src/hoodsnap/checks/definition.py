@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+from functools import partial
 
 from hoodsnap.check import Problems, check, problem
 from hoodsnap.checks.traps import building, disk_is_copied, migrating, task_in_flight
@@ -10,16 +11,19 @@ from hoodsnap.evidence import Severity, derives, hears, says
 from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host
+from hoodsnap.facts.cloud.network_disks import LOCAL, network_name
 from hoodsnap.facts.cloud.volume_owners import volume_of
 from hoodsnap.facts.domain.disk import Disk
 from hoodsnap.facts.domain.domain import Domain
-from hoodsnap.facts.fact import UnheardError, is_true
-from hoodsnap.facts.host.instances_directory import owner_of
+from hoodsnap.facts.fact import UnheardError, is_true, known
+from hoodsnap.facts.host.instances_directory import disk_owner, owner_of
+from hoodsnap.facts.process.drive import Drive
+from hoodsnap.facts.process.process import Process
 from hoodsnap.phrase import brief, place
 
 
 @check(Severity.ERROR, traps=[task_in_flight, migrating, disk_is_copied])
-def chain_live_vs_persistent(guest: Guest, domain: Domain) -> Problems:
+def chain_live_vs_persistent(guest: Guest, domain: Domain, process: Process | None) -> Problems:
     """The guest's next start would use other disks than the running guest.
 
     libvirt keeps two definitions of a running domain: the live one and the persistent one, which
@@ -27,7 +31,8 @@ def chain_live_vs_persistent(guest: Guest, domain: Domain) -> Problems:
     was not recorded, a volume that was swapped) leaves the guest with an older or another disk
     after the next power cycle.
 
-    Authority: libvirt's live definition, for where the guest's data is now.
+    Authority: libvirt's live definition, for where the guest's data is now; for a disk on a network
+    (rbd), QEMU's command line.
 
     Traps: A block job is about to change both definitions. nova's own hard reboot writes the
     definition again from its database, so for a hard reboot the block device mappings in nova
@@ -47,7 +52,11 @@ def chain_live_vs_persistent(guest: Guest, domain: Domain) -> Problems:
 
     Source: OSSA-2020-006 (CVE-2020-17376, nova bug 1890501); nova bug 1713857.
     """
-    if domain.id is None or not domain.persistent:
+    if domain.id is None:
+        return
+    if process is not None:
+        yield from _started_with(guest, domain, process)
+    if not domain.persistent:
         return
     live = {disk.target: disk for disk in domain.disks}
     stored = {disk.target: disk for disk in domain.inactive_disks}
@@ -64,6 +73,33 @@ def chain_live_vs_persistent(guest: Guest, domain: Domain) -> Problems:
             both = now is not None and then is not None
             severity = Severity.ERROR if both else Severity.WARNING
             yield problem(_difference(guest, now, then), *evidence, severity=severity)
+
+
+def _started_with(guest: Guest, domain: Domain, process: Process) -> Problems:
+    """Compare the place of each network disk with the one on QEMU's command line."""
+    drives = known(partial(_drives, process)) or ()
+    started = {_last(drive.source): drive for drive in drives if drive.protocol not in LOCAL}
+    for disk in domain.disks:
+        name = network_name(disk)
+        drive = started.get(_last(disk.source)) if name is not None else None
+        if drive is None or name is None or (drive.protocol, drive.source) == name:
+            continue
+        if disk_owner(disk.source or "") is not None:
+            there = brief(drive.source or "")
+            yield problem(
+                f"{guest.title}'s QEMU was started with {disk.target} {there}, but libvirt has"
+                f" {brief(name[1])}",
+                says(process, pid=process.pid, disks=drive.source),
+                says(domain, disks=_shown(disk.target, disk)),
+            )
+
+
+def _last(source: str | None) -> str:
+    return (source or "").rpartition("/")[2]
+
+
+def _drives(process: Process) -> tuple[Drive, ...]:
+    return process.disks
 
 
 def _difference(guest: Guest, now: Disk | None, then: Disk | None) -> str:
@@ -145,11 +181,11 @@ def persistent_xml_foreign_devices(
         if disk.source is None or disk.shareable:
             continue
         evidence = says(domain, inactive_disks=_shown(disk.target, disk))
-        folder = owner_of(disk.source)
+        folder = disk_owner(disk.source)
         volume = volume_of(disk)
         if folder is not None and folder != guest.uuid:
             headline = _foreign(guest, disk, cloud.title_of(folder))
-            yield problem(headline, evidence.and_so(folder_of=folder), VOLUME=volume or "")
+            yield problem(headline, evidence.and_so(disk_of=folder), VOLUME=volume or "")
         elif owners := _others(guest, host, cloud, disk):
             headline = _foreign(guest, disk, cloud.titles_of(sorted(owners)))
             others = evidence.and_so(belongs_to=", ".join(sorted(owners)))

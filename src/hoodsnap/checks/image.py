@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
+from itertools import pairwise
 
 from hoodsnap import phrase
 from hoodsnap.check import Problem, Problems, check, problem
 from hoodsnap.checks.traps import (
+    boots_from_volume,
     building,
     disk_is_copied,
     disks_out_of_sight,
     migrating,
+    never_started,
     task_in_flight,
 )
 from hoodsnap.evidence import Evidence, Severity, hears, says
+from hoodsnap.facts.api.server import Server
 from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.cloud.image_cache import OF_EPHEMERAL, OF_SWAP
+from hoodsnap.facts.database.instance import Instance
 from hoodsnap.facts.domain.disk import Disk
 from hoodsnap.facts.domain.domain import Domain
-from hoodsnap.facts.fact import UnheardError, known
+from hoodsnap.facts.fact import UnheardError, integer, known, value_of
 from hoodsnap.facts.host.image import Image, ImageInfo
 from hoodsnap.facts.host.instances_directory import BASE, OF_AN_IMAGE, is_base, owner_of
 from hoodsnap.facts.process.process import Process
+
+EMPTY = 1 << 20
+"""Bytes that an image without any data takes at most: header and empty tables."""
 
 QCOW2 = b"QFI\xfb".hex()
 """Magic number: the first bytes of every qcow2 image."""
@@ -68,6 +77,32 @@ def disk_format_mismatch(
             recorded = says(image, path=image.path, declared=image.declared)
             yield _misread(guest, domain, disk, f"nova recorded {image.declared}", recorded)
             continue
+        if image is not None and _declared(image) and _of_another(image):
+            owners = phrase.several(sorted(image.declared_owners))
+            path = phrase.place(f"{image.path.rpartition('/')[0]}/disk.info")
+            yield problem(
+                f"{guest.title}'s {path} names disks of another server: {phrase.brief(owners)}",
+                says(image, path=image.path, declared_owners=owners),
+                severity=Severity.WARNING,
+                DISK=image.path,
+                FOLDER=image.path.rpartition("/")[0],
+            )
+        read_as = {image.format, image.top.specific} if image is not None else set()
+        if image is not None and (others := read_as - {disk.format, None}):
+            found = says(image, path=image.path, format=image.format)
+            other = phrase.several(sorted(map(str, others)))
+            yield _misread(guest, domain, disk, f"qemu-img reads it as {other}", found)
+            continue
+        for above, below in pairwise(_chain(image)):
+            if above.backing_format not in (None, below.format):
+                of_base = says(image, path=image.path) if image is not None else None
+                yield problem(
+                    f"{guest.title}'s {phrase.place(above.path)} is on a base in format"
+                    f" {above.backing_format}, but qemu-img reads it as {below.format}",
+                    *([of_base.and_so(base=below.path)] if of_base is not None else []),
+                    DISK=disk.source,
+                    FOLDER=disk.source.rpartition("/")[0],
+                )
         if process is not None:
             for drive in process.disks:
                 if drive.source == disk.source and drive.format not in (None, "luks", disk.format):
@@ -82,6 +117,18 @@ def disk_format_mismatch(
             yield _misread(guest, domain, disk, what, found)
         if image is None:
             disks_out_of_sight(guest)  # raises if nova's format for this disk is out of sight
+
+
+def _of_another(image: Image) -> bool:
+    """True if the `disk.info` beside an image is about the disks of another folder."""
+    return bool(image.declared_owners - {owner_of(image.path)})
+
+
+def _chain(image: Image | None) -> tuple[ImageInfo, ...]:
+    try:
+        return image.chain if image is not None else ()
+    except UnheardError:
+        return ()  # a broken chain is reported by another check
 
 
 def _misread(guest: Guest, domain: Domain, disk: Disk, what: str, evidence: Evidence) -> Problem:
@@ -106,6 +153,71 @@ def _magic(host: Host, path: str) -> str | None:
     except UnheardError:
         return None
     return entry.magic if entry is not None and entry.size else None
+
+
+@check(Severity.ERROR, traps=[building, never_started, task_in_flight, migrating, disk_is_copied])
+def disk_empty(
+    guest: Guest, host: Host, images: tuple[Image, ...], record: Server | Instance
+) -> Problems:
+    """The disk of a server that has run is empty: another file is in its place.
+
+    nova makes a server's disk on top of its base image, or copies the image into it. A file with
+    neither a backing file nor any data is not that disk, even if its name and size are right. It
+    was created by hand, by a repair that stopped half way, or by a restore that restored nothing.
+    The next start finds no operating system.
+
+    Authority: The image's header, and the space that the file takes.
+
+    Traps: Disks that are created blank (ephemeral, swap). A server that boots from a volume, or
+    that has never been started. A server made from an image that is itself empty.
+
+    Next: Check the header, the size on disk and the time at which the file was made:
+
+        qemu-img info -U -f FORMAT DISK
+        ls -lsi --full-time DISK
+
+    Look for the server's real disk: a copy in `UUID_resize` or beside it, and the file that QEMU
+    has open if the guest still runs:
+
+        ls -lsid INSTANCES_PATH/UUID*/*
+        ls -lLi /proc/PID/fd
+
+    If the disk is found, give it back its name while the guest is off. If it isn't, restore it from
+    a backup, or rebuild the server.
+
+    Not yet: Do not start, reboot or resize the server: the guest may write a new system onto the
+    empty disk.
+
+    Source: nova virt/libvirt/imagebackend.py `Qcow2.create_image`.
+    """
+    if record.image is None or record.deleted or boots_from_volume(guest):
+        return
+    for image in images:
+        if not image.path.endswith(f"/{guest.uuid}/disk") or image.backing_filename is not None:
+            continue
+        entry = host.images.entry(image.path)
+        taken = image.actual_size
+        if taken is None or taken > EMPTY or image.virtual_size <= EMPTY or image.data_file:
+            continue
+        if (known(partial(_stored_size, host, record.image)) or EMPTY + 1) <= EMPTY:
+            continue
+        has, size = phrase.size(taken), phrase.size(image.virtual_size)
+        yield problem(
+            f"{guest.title}'s disk {phrase.place(image.path)} is empty: it has no backing file and"
+            f" takes {has} of {size}",
+            says(image, path=image.path, actual_size=taken, virtual_size=image.virtual_size),
+            says(record, image=record.image),
+            *([hears(host.listing, "images", image.path, mtime=entry.mtime)] if entry else []),
+            DISK=image.path,
+            FORMAT=image.format,
+            PID=guest.process.pid if guest.process is not None else "",
+        )
+
+
+def _stored_size(host: Host, image: str) -> int | None:
+    """Return the bytes that glance stores for an image."""
+    answer = host.bundle.last("glance", f"GET /v2/images/{image}")
+    return integer(value_of(answer, f"image {image}", dict[str, object]), "size")
 
 
 @check(Severity.ERROR, traps=[building, disk_is_copied])

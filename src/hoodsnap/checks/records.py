@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any
@@ -28,9 +27,9 @@ from hoodsnap.facts.database.instance_mapping import InstanceMapping
 from hoodsnap.facts.database.tables import plain_name
 from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.fact import UnheardError, known
+from hoodsnap.facts.host.instances_directory import disk_owner
 from hoodsnap.facts.process.monitor import Monitor
 from hoodsnap.facts.process.process import Process
-from hoodsnap.facts.uuids import UUID
 from hoodsnap.phrase import brief, counted, place, several
 from hoodsnap.printable import cut
 
@@ -46,8 +45,6 @@ LONGEST = 60
 GIVES_UP = 5
 """Attempts of nova-compute to remove the files of a deleted server
 (`maximum_instance_delete_attempts`)."""
-
-_FOLDER = re.compile(rf"/({UUID.pattern})(?:_resize|_del)?/disk[^/]*$")
 
 Word = tuple[str, str, Evidence]
 """A guest's identity in one layer, normalized; the layer in a headline's words; the evidence."""
@@ -86,16 +83,35 @@ def uuid_name_chain_broken(
         return
     yield from _apart(guest, "UUID", [*_uuids(domain, process, monitor)])
     yield from _apart(guest, "domain name", [*_names(domain, process, monitor)])
+    seen: dict[str | None, None] = {}
     for disk in domain.current.disks:
-        folder = _FOLDER.search(disk.source or "")
-        if folder is not None and folder[1] != guest.uuid and not disk.shareable:
+        seen[disk.source] = None
+        owner = disk_owner(disk.source or "")
+        if owner not in (None, guest.uuid) and not disk.shareable:
             yield problem(
-                f"{guest.title}'s disk {disk.target} is in the folder of "
-                f"{cloud.title_of(folder[1])}: {place(disk.source or '')}",
+                _of_another(guest, cloud, f"disk {disk.target}", disk.source or ""),
                 says(domain, uuid=domain.uuid, disks=f"{disk.target}: {disk.source}"),
-                OTHER=folder[1],
+                OTHER=owner,
                 DISK=disk.source,
             )
+    for drive in (known(lambda: process.disks) or ()) if process is not None else ():
+        owner = disk_owner(drive.source or "")
+        if process is not None and owner not in (None, guest.uuid) and drive.source not in seen:
+            yield problem(
+                f"{_of_another(guest, cloud, 'QEMU', drive.source or '')} is on its command line,"
+                " but not in libvirt",
+                says(process, pid=process.pid, disks=drive.source),
+                says(domain, uuid=domain.uuid, disks=", ".join(filter(None, seen))),
+                OTHER=owner,
+                DISK=drive.source,
+            )
+
+
+def _of_another(guest: Guest, cloud: Cloud, what: str, source: str) -> str:
+    owner = cloud.title_of(disk_owner(source) or "")
+    if not source.startswith("/"):
+        return f"{guest.title}'s {what} uses a disk of {owner}: {brief(source)}"
+    return f"{guest.title}'s {what} is in the folder of {owner}: {place(source)}"
 
 
 def _apart(guest: Guest, what: str, words: list[Word]) -> Iterator[Problem]:

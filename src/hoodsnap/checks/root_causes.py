@@ -59,8 +59,21 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
         "console-log-problem",
         "capacity-lie",
     ),
+    # Whatever is on a full file system fails at its next write.
+    "file-system-full": (
+        "io-error-paused",
+        "paused-or-crashed-guest",
+        "host-fs-overcommit",
+    ),
+    # The file server has lost the file that QEMU has open.
+    "file-handle-stale": (
+        "backing-file-missing",
+        "server-without-disk",
+        "io-error-paused",
+        "paused-or-crashed-guest",
+    ),
     # The file is gone for the next start, too.
-    "disk-deleted-but-open": ("backing-file-missing", "server-without-disk"),
+    "disk-deleted-but-open": ("backing-file-missing", "server-without-disk", "disk-empty"),
     # The guest was evacuated but still runs on its old host.
     "evacuated-guest-still-running": (
         "disk-shared-by-two-qemu",
@@ -131,6 +144,8 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
     ),
     # nova has given the server up; what is missing is in the finding.
     "server-in-error": ("server-without-domain", "server-without-disk"),
+    # Two guests have one disk, and its owner is in the disk's name.
+    "disk-shared-by-two-qemu": ("persistent-xml-foreign-devices", "uuid-name-chain-broken"),
     # The device is another volume, so all its data is the other volume's.
     "volume-device-wrong-lun": (
         "volume-attached-twice",

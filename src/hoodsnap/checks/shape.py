@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple, TypeVar
 
@@ -10,6 +11,7 @@ from hoodsnap.checks.traps import building, migrating, resizing, task_in_flight
 from hoodsnap.evidence import Evidence, Severity, derives, says
 from hoodsnap.facts.api.server import Server
 from hoodsnap.facts.cloud.guest import Guest
+from hoodsnap.facts.cloud.network_disks import network_name
 from hoodsnap.facts.database.instance import Instance
 from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.fact import Fact, UnheardError, UnreadableError, integer, known, text
@@ -208,7 +210,13 @@ def vcpu_chain_mismatch(
 
 
 @check(Severity.ERROR, traps=[task_in_flight, resizing, migrating, building])
-def disk_size_vs_flavor(guest: Guest, instance: Instance, images: tuple[Image, ...]) -> Problems:
+def disk_size_vs_flavor(
+    guest: Guest,
+    instance: Instance,
+    domain: Domain | None,
+    images: tuple[Image, ...],
+    monitor: Monitor | None,
+) -> Problems:
     """The size of the guest's disk does not match its flavor.
 
     nova creates the root disk with the flavor's root_gb and never checks it again. A resize that
@@ -219,6 +227,7 @@ def disk_size_vs_flavor(guest: Guest, instance: Instance, images: tuple[Image, .
 
     Traps: A server that boots from a volume. With root_gb 0, the disk has the image's size. A
     resize that waits for its confirmation. Blank disks have the size that was requested at boot.
+    The size of an rbd image is known only from QEMU's monitor.
 
     Next: Compare the disk with the flavor, and check the server's history:
 
@@ -258,6 +267,41 @@ def disk_size_vs_flavor(guest: Guest, instance: Instance, images: tuple[Image, .
                 named = f"{guest.title}'s disk.{suffix}"
                 blank = derives(instance, "devices", **{f"{suffix}_size": size})
                 yield from _other_size(image, size, blank, named, "its owner requested")
+    if domain is not None and not instance.boots_from_volume:
+        yield from _network_root(guest, instance, domain, monitor)
+
+
+def _network_root(
+    guest: Guest, instance: Instance, domain: Domain, monitor: Monitor | None
+) -> Problems:
+    """Compare a root disk in rbd. Raise `UnheardError` if nothing tells its size."""
+    root = f"{guest.uuid}_disk"
+    for disk in domain.current.disks:
+        name = network_name(disk)
+        if name is None or name[1].rpartition("/")[2] != root:
+            continue
+        sold = instance.flavor_root_gb
+        nodes = [device.node for device in monitor.disks if device.node] if monitor else []
+        for node in nodes:
+            size = node.virtual_size
+            if monitor is None or size is None or root not in re.split(r'[":/,]', node.file or ""):
+                continue
+            if sold and size != sold * GIB:
+                has, should = sizes(size, sold * GIB)
+                yield problem(
+                    f"{guest.title}'s root disk has {has}, but its flavor has {should}",
+                    says(instance, flavor_root_gb=sold).and_so(size=should),
+                    says(monitor, disks=node.file).and_so(size=has),
+                    severity=Severity.ERROR if size < sold * GIB else Severity.WARNING,
+                    DISK="",
+                    SIZE="",
+                )
+            return
+        storage = "Ceph" if name[0] == "rbd" else "its storage"
+        raise UnheardError(
+            f"{storage} was not asked about {name[0]} image {name[1]}: its size, parent and locks"
+            " are unknown"
+        )
 
 
 def _other_size(image: Image, wanted: int, sold: Evidence, named: str, asked: str) -> Problems:

@@ -40,7 +40,9 @@ PLACEHOLDERS: Mapping[str, str] = {
     "DEVICE": "kernel name of the device: sdb",
     "DISABLED": "name of the host whose service an operator disabled",
     "DISK": "path of the disk",
+    "DOMAIN": "name of the domain that QEMU paused",
     "EXPORT": "NFS export of the volume, from nova's connection_info",
+    "FILE": "path of the XML file",
     "FD": "number of the open file, from the command before",
     "FLAVOR": "name of the flavor",
     "FLOATING_IP": "address of the floating IP",
@@ -52,7 +54,9 @@ PLACEHOLDERS: Mapping[str, str] = {
     "GUEST": "UUID of the server whose guest is to start again",
     "HYPERVISOR": "hypervisor host name",
     "IMAGE": "id of the image in glance",
+    "INODE": "inode number of the disk, from `ls -i`",
     "IN_ERROR": "UUID of the server, if it is in error",
+    "KEYFILE": "path of a file that holds only the key of Ceph's user",
     "LIMITED": "name of the limited card's tap device",
     "LINK": "name that the network device has now",
     "LOG": "path of the log file",
@@ -78,8 +82,10 @@ PLACEHOLDERS: Mapping[str, str] = {
     "ROUTER": "id of the router",
     "ROW": "id of the row",
     "SCOPE": "name of the systemd scope",
+    "SECRET": "UUID of the secret",
     "SERVER": "UUID of the server that should not have it, or does not exist",
     "SERVICE": "name of the systemd service",
+    "SHARE": "source of the share, from /etc/fstab or the volume's connection",
     "SIZE": "size in bytes",
     "SOURCE": "name of the compute host that the server left",
     "SNAPSHOT": "name of the snapshot, from `virsh snapshot-list`",
@@ -102,7 +108,8 @@ WORKED = "It worked if "
 """The beginning of the instruction that says how to see that a change worked."""
 
 READ_ONLY = re.compile(
-    r"(cat|df|du|findmnt|free|grep|head|hostname|journalctl|last|ls|lsblk|namei|printf|ps|readlink"
+    r"(cat|df|du|findmnt|free|fuser -v|grep|head|hostname|journalctl|last|ls|lsblk|lsof|namei"
+    r"|printf|ps|readlink"
     r"|sha256sum|ss|stat|systemctl (status|show|is-active|list-units)|tail|tr|date --utc"
     r"|iscsiadm -m session|multipath -ll|sg_inq"
     r"|ip -d link show|ip link show|ip netns list|ip -brief address|ip -n \S+ (address|route)$"

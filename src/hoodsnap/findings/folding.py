@@ -28,7 +28,39 @@ _Kind = tuple[str, str]
 
 def folded(findings: Sequence[Finding], cloud: Cloud) -> list[Finding]:
     """Return the findings that remain at the top, in the given order, with the rest under them."""
-    return _shared(_rooted(findings, cloud.hosts), cloud)
+    return _shared(_of_one_file(_rooted(findings, cloud.hosts), cloud), cloud)
+
+
+FILES = ("PATH", "BASE", "MISSING")
+"""Placeholders whose value is the file that a finding is about."""
+
+
+def _of_one_file(findings: Sequence[Finding], cloud: Cloud) -> list[Finding]:
+    """Merge a check's findings about one file that several guests of a host use: a base image."""
+    sharing: dict[tuple[str, str, str], list[Finding]] = {}
+    for finding in findings:
+        key = _file_of(finding)
+        if key is not None:
+            sharing.setdefault(key, []).append(finding)
+    hosts = {host.name: host for host in cloud.hosts}
+    remaining: dict[object, Finding] = {}
+    for finding in findings:
+        key = _file_of(finding)
+        those = sharing[key] if key is not None else []
+        if key is None or len({id(one.guest) for one in those}) < FEWEST:
+            remaining[finding] = finding
+        elif key not in remaining:
+            among = sum(map(finding.check.applies_to, cloud.guests_of(hosts[key[0]])))
+            remaining[key] = _crowd(those, (), among)
+    return list(remaining.values())
+
+
+def _file_of(finding: Finding) -> tuple[str, str, str] | None:
+    """Return host, check and file of a guest's finding; None if it is about no file."""
+    path = next((finding.names[name] for name in FILES if finding.names.get(name)), None)
+    if path is None or finding.guest is None or finding.host is None:
+        return None
+    return finding.host, finding.check.name, path
 
 
 def _rooted(findings: Sequence[Finding], hosts: Sequence[Host]) -> list[Finding]:

@@ -11,6 +11,7 @@ from enum import IntEnum
 
 from hoodsnap.evidence import Severity
 from hoodsnap.facts.cloud.guest import Guest
+from hoodsnap.facts.cloud.network_disks import network_name
 from hoodsnap.facts.fact import NOT_READ, UnheardError, caught, known
 from hoodsnap.facts.layer import LAYERS, NOVA, NOVA_DB
 from hoodsnap.findings.analysis import Report
@@ -242,6 +243,8 @@ def _disk(guest: Guest) -> str:
         return "missing"
     if guest.images or guest.volumes or guest.devices:
         return "ok"
+    if guest.domain is not None and any(map(network_name, guest.domain.current.disks)):
+        return "?"  # nobody asked the storage about it
     return _missing(guest, "images")
 
 

@@ -134,10 +134,27 @@ def _monitors(cloud: Cloud, guest: Guest) -> Iterator[Step]:
 
 def _images(cloud: Cloud, guest: Guest) -> Iterator[Step]:
     images = guest.images or ()
-    if not images:
+    elsewhere = [*_disks_elsewhere(guest)]
+    if not images and not elsewhere:
         yield _step(guest, "images", None, str)
     for image in images:
         yield _step(guest, "image", image, partial(_image, cloud, guest, image))
+    for disk in elsewhere:
+        where = disk.protocol or "network" if disk.image.type == "network" else "block device"
+        told = f"{disk.target} = {where} {disk.source}, known by its name only"
+        yield Step("images", "image", "there", told)
+
+
+def _disks_elsewhere(guest: Guest) -> Iterator[Disk]:
+    """Yield the disks that nova keeps for the guest outside of files: in rbd or LVM."""
+    try:
+        disks = guest.domain.current.disks if guest.domain is not None else ()
+    except UnheardError:
+        return
+    for disk in disks:
+        outside = disk.image.type in ("network", "block") and disk.source is not None
+        if outside and volume_of(disk) is None:
+            yield disk
 
 
 def _logs(cloud: Cloud, guest: Guest) -> Iterator[Step]:

@@ -405,3 +405,29 @@ def test_every_process_in_other_projects_listings_is_read(corpus: Path) -> None:
             names.append(read.name)
 
     assert {"instance-00000002", "instance-00037cd9", "xppro", "DEV", "pve100-wts1c"} <= set(names)
+
+
+@pytest.mark.parametrize(
+    ("option", "servers", "has_key"),
+    [
+        (
+            r"-drive 'file=rbd:vms/1_disk:id=nova:key=x:mon_host=b\:6789\;a\:6789,format=raw'",
+            ("a:6789", "b:6789"),
+            True,
+        ),
+        ("-drive file=rbd:vms/1_disk:id=nova,format=raw", (), False),
+        (
+            """-blockdev '{"driver":"rbd","pool":"vms","image":"1_disk","node-name":"a",
+            "server":[{"host":"h","port":"6789"}],"key-secret":"libvirt-1"}'""",
+            ("h:6789",),
+            True,
+        ),
+        ("-blockdev driver=file,node-name=a,filename=/d.img", (), False),
+    ],
+)
+def test_the_servers_and_the_key_of_a_network_disk(
+    option: str, servers: tuple[str, ...], has_key: bool
+) -> None:
+    (disk,) = argv(f"qemu {option}").disks
+
+    assert (disk.servers, disk.has_key) == (servers, has_key)

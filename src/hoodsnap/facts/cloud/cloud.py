@@ -20,6 +20,7 @@ from hoodsnap.facts.cloud.host import Host, answers_of, read_host
 from hoodsnap.facts.cloud.image_cache import ImageCache
 from hoodsnap.facts.cloud.join import Join, with_twins
 from hoodsnap.facts.cloud.movement import gone, moved
+from hoodsnap.facts.cloud.network_disks import NetworkDisks
 from hoodsnap.facts.cloud.release import ReleaseRange, release_of_cloud
 from hoodsnap.facts.cloud.volume_owners import VolumeOwners
 from hoodsnap.facts.database.instance import Instance
@@ -72,6 +73,11 @@ class Cloud:
     @cached_property
     def _exclusive(self) -> Mapping[str, ExclusiveResources]:
         return {host.name: ExclusiveResources(self.guests_of(host)) for host in self.hosts}
+
+    @cached_property
+    def network_disks(self) -> NetworkDisks:
+        """The disks that guests on any captured host reach over the network by themselves."""
+        return NetworkDisks(self.guests)
 
     def image_cache(self, host: Host) -> ImageCache:
         """Return the host's image cache: its base images, and those that nova would remove."""

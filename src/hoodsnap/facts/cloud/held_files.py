@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.fact import UnheardError
+from hoodsnap.facts.host.instances_directory import FolderEntry
 from hoodsnap.facts.process.process import OpenFile, Process
 
 
@@ -63,6 +64,31 @@ def _is_there(host: Host, process: Process, file: OpenFile, path: str) -> bool:
         beside = file.path.rpartition("/")[0] == path.rpartition("/")[0]
         return beside and not host.in_container(process)
     return entry is not None and entry.ino == file.ino
+
+
+def inode_of(entry: FolderEntry) -> tuple[str, int]:
+    """Return the identity of a file on the host: device and inode, as of an open file."""
+    return entry.dev or "", entry.ino or 0
+
+
+def detached_file(host: Host, process: Process, path: str) -> OpenFile | None:
+    """Return the open file of a path whose file system is no longer mounted; None without one.
+
+    The kernel shows the path within the file system of a mount that was taken away lazily, and the
+    whole path if only QEMU's mount namespace still has the mount.
+    """
+    if any(path.startswith(f"{top}/") for top in host.images.tops):
+        return None  # of the instances directory instances-path-not-mounted reports
+    entry = host.images.entry(path)
+    for file in process.files:
+        if file.deleted or not is_disk(file) or not path.endswith(file.path):
+            continue
+        if entry is not None and entry.dev in (None, file.dev):
+            return None  # the file, or another one in its place
+        mount = host.devices.mount_of(path)
+        if (mount is None or mount.number != file.dev) and not host.in_container(process):
+            return file
+    return None
 
 
 def held_at(files: Sequence[OpenFile], path: str) -> OpenFile | None:

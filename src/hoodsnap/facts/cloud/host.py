@@ -29,6 +29,7 @@ from hoodsnap.facts.host.device import Devices
 from hoodsnap.facts.host.host_network import HostNetwork
 from hoodsnap.facts.host.hypervisor import Hypervisor
 from hoodsnap.facts.host.image_store import ImageStore
+from hoodsnap.facts.host.locks import LOCKS, FileLock, read_locks
 from hoodsnap.facts.host.log import Log, listing_of
 from hoodsnap.facts.layer import (
     BLOCK,
@@ -216,6 +217,11 @@ class Host:
                 caught(error)
                 continue
         return None
+
+    @cached_property
+    def locks(self) -> Mapping[tuple[str, int], tuple[FileLock, ...]]:
+        """Device and inode → locks that a program holds on the file. Raises `UnheardError`."""
+        return read_locks(self.bundle.last("kernel", LOCKS, self.name))
 
     @property
     def listing(self) -> Answer:

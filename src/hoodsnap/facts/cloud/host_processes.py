@@ -73,6 +73,8 @@ class HostProcesses:
                 continue  # its files were not requested, or it has ended
             try:
                 process.files  # noqa: B018
+                for lost in process.lost_files:
+                    return f"pid {process.pid}: {lost.path}: {lost.error}"
             except Exception as error:
                 return f"pid {process.pid}: {caught(error)}"
         return None

@@ -21,6 +21,19 @@ class DiskImage(NamedTuple):
     format: str | None
     """`qcow2`, `raw` …; None if libvirt does not report it."""
 
+    servers: tuple[str, ...] = ()
+    """Servers of a network disk (Ceph's monitors), as `HOST:PORT`."""
+
+
+class Secret(NamedTuple):
+    """The secret by which QEMU authenticates to a disk's storage."""
+
+    type: str
+    """`ceph`, `iscsi`."""
+    uuid: str | None
+    """UUID in libvirt, lower case; None if the definition names the secret by its usage."""
+    usage: str | None
+
 
 class Disk(NamedTuple):
     """One `<disk>`."""
@@ -45,6 +58,8 @@ class Disk(NamedTuple):
     """UUIDs of the secrets that decrypt the disk."""
     cache: str | None = None
     """Cache mode that libvirt was given: `none`, `writeback` …; None if QEMU decides."""
+    login: Secret | None = None
+    """Secret for the disk's storage; None if the storage asks for none."""
 
     @property
     def source(self) -> str | None:
@@ -82,7 +97,7 @@ def read_disk(element: Element) -> Disk:
         target=None if target is None else target.get("dev"),
         bus=None if target is None else target.get("bus"),
         device=element.get("device", "disk"),
-        image=DiskImage(element.get("type", "file"), _source(source), form),
+        image=DiskImage(element.get("type", "file"), _source(source), form, _servers(source)),
         protocol=None if source is None else source.get("protocol"),
         serial=None if serial is None else serial.text,
         read_only=element.find("readonly") is not None,
@@ -96,7 +111,23 @@ def read_disk(element: Element) -> Disk:
             if (uuid := secret.get("uuid"))
         ),
         cache=None if driver is None else driver.get("cache"),
+        login=_login(element),
     )
+
+
+def _servers(source: Element | None) -> tuple[str, ...]:
+    hosts = source.iterfind("host") if source is not None else ()
+    return tuple(sorted(f"{host.get('name')}:{host.get('port') or ''}" for host in hosts))
+
+
+def _login(disk: Element) -> Secret | None:
+    # Since libvirt 3.9 it may be inside of <source>; <auth> in a backing file is another image's.
+    for path in ("auth/secret", "source/auth/secret"):
+        secret = disk.find(path)
+        if secret is not None:
+            uuid = secret.get("uuid")
+            return Secret(secret.get("type") or "", uuid and uuid.lower(), secret.get("usage"))
+    return None
 
 
 def _source(source: Element | None) -> str | None:

@@ -286,17 +286,11 @@ class Devices:
     @cached_property
     def mounts(self) -> tuple[Mount, ...]:
         """Mounts in order; a later mount covers earlier ones."""
-        lines = value_of(self._mountinfo, "/proc/self/mountinfo", str).splitlines()
-        return tuple(mount for line in lines if (mount := _mount(line)) is not None)
+        return read_mounts(value_of(self._mountinfo, "/proc/self/mountinfo", str))
 
     def mount_of(self, path: str) -> Mount | None:
         """Return the mount that contains a path; None if no listed mount does."""
-        found = None
-        for mount in self.mounts:
-            inside = mount.folder == "/" or path.startswith(f"{mount.folder}/")
-            if inside and (found is None or len(mount.folder) >= len(found.folder)):
-                found = mount
-        return found
+        return mount_of(path, self.mounts)
 
 
 def _is_none(answer: Answer | None) -> bool:
@@ -398,6 +392,21 @@ def _logical_volume(line: Mapping[str, object]) -> LogicalVolume:
         path=text(line, "lv_path") or None,
         size=whole(size.removesuffix("B")),
     )
+
+
+def read_mounts(mountinfo: str) -> tuple[Mount, ...]:
+    """Read proc(5)'s mountinfo; lines of another form are left out."""
+    return tuple(mount for line in mountinfo.splitlines() if (mount := _mount(line)) is not None)
+
+
+def mount_of(path: str, mounts: Iterable[Mount]) -> Mount | None:
+    """Return the mount that contains a path; None if no listed mount does."""
+    found = None
+    for mount in mounts:
+        inside = mount.folder == "/" or path.startswith(f"{mount.folder}/")
+        if inside and (found is None or len(mount.folder) >= len(found.folder)):
+            found = mount
+    return found
 
 
 def _mount(line: str) -> Mount | None:

@@ -13,6 +13,7 @@ from pydantic import AliasPath, BaseModel, ConfigDict, Field
 
 from hoodsnap.bundle import Answer
 from hoodsnap.facts.fact import Documented, DocumentedField, Fact, UnheardError, value_of
+from hoodsnap.facts.host.instances_directory import owner_of
 from hoodsnap.facts.layer import IMAGES, Layer
 
 _Count = Annotated[int, Field(ge=0, lt=1 << 64)]
@@ -40,6 +41,11 @@ class ImageInfo(BaseModel):
     backing_format: Annotated[str | None, Field(alias="backing-filename-format")] = None
     """Format of the backing file in the header; None if QEMU probes it."""
 
+    specific: Annotated[
+        str | None, Field(validation_alias=AliasPath("format-specific", "type"))
+    ] = None
+    """Format that the header's details belong to; None if the format has no details."""
+
     dirty: Annotated[bool | None, Field(alias="dirty-flag")] = None
     encrypted: bool = False
     corrupt: Annotated[
@@ -56,6 +62,17 @@ class ImageInfo(BaseModel):
     def path(self) -> str:
         """Path of the file, also from a `json:` filename; otherwise the filename."""
         return path_in(self.filename)
+
+    @property
+    def below(self) -> frozenset[str]:
+        """Paths of the backing file: as the header names it, and as qemu-img resolved it."""
+        names = {self.full_backing_filename, self.backing_filename} - {None}
+        folder = self.path.rpartition("/")[0]
+        return frozenset(
+            posixpath.normpath(posixpath.join(folder, path_in(name)))
+            for name in names
+            if name is not None and ":" not in path_in(name).partition("/")[0]
+        )
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -79,6 +96,7 @@ class Image(Fact):
         "chain": ("chain", ""),
         "backing_missing": ("chain", ""),
         "declared": ("disk.info", ""),
+        "declared_owners": ("disk.info", ""),
     }
 
     documented: ClassVar[Documented] = (
@@ -209,6 +227,13 @@ class Image(Fact):
             if path.rpartition("/")[2] == self.path.rpartition("/")[2] and isinstance(form, str):
                 return form
         return None
+
+    @cached_property
+    def declared_owners(self) -> frozenset[str]:
+        """UUIDs of the guests in whose folders the disks in `disk.info` are; nova looks up disks by
+        their whole path."""
+        info = _json_object(value_of(self.said.get("disk.info"), "disk.info", str))
+        return frozenset(owner for path in info if (owner := owner_of(path)) is not None)
 
 
 def path_in(filename: str) -> str:

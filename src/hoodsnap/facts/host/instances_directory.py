@@ -40,6 +40,19 @@ def owner_of(path: str) -> str | None:
     return folder["uuid"] if folder is not None else None
 
 
+_DISK = re.compile(rf"(?:.*[-/])?({UUID.pattern})_disk(?:\.\w+)?", re.DOTALL)
+
+
+def disk_owner(source: str) -> str | None:
+    """Return the UUID of the guest that nova made a disk for; None if its name contains none.
+
+    A file is in the guest's folder; an rbd image or LV is called `UUID_disk`, `UUID_disk.config` …
+    """
+    # The device mapper doubles hyphens.
+    named = _DISK.fullmatch(source.partition("@")[0].replace("--", "-").lower())
+    return named[1] if named is not None else owner_of(source)
+
+
 class FolderEntry(BaseModel):
     """One line of `find DIR -ls`."""
 

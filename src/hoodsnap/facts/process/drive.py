@@ -47,6 +47,13 @@ class Node(NamedTuple):
 
     read_only: bool
 
+    servers: tuple[str, ...] = ()
+    """Servers of a network disk (Ceph's monitors), as `HOST:PORT`; empty if QEMU reads them from a
+    file."""
+
+    has_key: bool = False
+    """True if QEMU got a key for the storage: a secret of libvirt's, or one in the file name."""
+
 
 class Drive(NamedTuple):
     """One disk on a QEMU command line."""
@@ -64,6 +71,12 @@ class Drive(NamedTuple):
 
     backing: tuple[Node, ...] | None
     """Images below, nearest first; None if QEMU reads them from the image's header."""
+
+    servers: tuple[str, ...] = ()
+    """Servers of a network disk, as of a `Node`."""
+
+    has_key: bool = False
+    """True if QEMU got a key for the storage, as of a `Node`."""
 
 
 def read_drives(
@@ -115,6 +128,8 @@ def _of_drives(
             # Without `if=none` the device is built into the machine.
             _device(user) if user else (None if bus == "none" else bus or "default"),
             None,
+            _servers(drive.get("file")),
+            _has_key(drive.get("file")),
         )
 
 
@@ -131,7 +146,19 @@ def _of_nodes(
             continue
         top, backing = _chain(name, nodes)
         device = _device(user) if user else None
-        yield Drive(*top, _text(user, "serial"), device, backing)
+        serial = _text(user, "serial")
+        yield Drive(
+            name=top.name,
+            source=top.source,
+            protocol=top.protocol,
+            format=top.format,
+            read_only=top.read_only,
+            serial=serial,
+            device=device,
+            backing=backing,
+            servers=top.servers,
+            has_key=top.has_key,
+        )
 
 
 def _named(node: Properties) -> Iterator[str]:
@@ -189,9 +216,10 @@ def _layer(
             form = form or "raw"
             if form == "raw" and below is ...:
                 below = None  # a raw image has no backing file
-            return Node(
-                name or _text(node, "node-name") or "", source, protocol, form, read_only or False
-            ), below
+            named = name or _text(node, "node-name") or ""
+            opened = node if child is None else child
+            servers, has_key = _servers(opened), _has_key(opened)
+            return Node(named, source, protocol, form, read_only or False, servers, has_key), below
         node = nodes[child] if isinstance(child, str) else child
     return None, ...
 
@@ -207,6 +235,36 @@ _PROTOCOL = re.compile(r"([^:/+]+)(?:\+[^:/]+)?:")
 """Protocol of a file name: the text before the first colon, unless a slash comes first."""
 
 _RBD_OPTIONS = re.compile(r"(?<!\\):.*", re.DOTALL)
+
+
+_MONITORS = re.compile(r"(?<!\\):mon_host=((?:\\.|[^:\\]){1,4096})", re.DOTALL)
+
+
+def _servers(file: object) -> tuple[str, ...]:
+    """Return the servers in the `file` of a -drive or in a protocol node, as `HOST:PORT`."""
+    if isinstance(file, str):
+        found = _MONITORS.search(file) if file.startswith("rbd:") else None
+        return tuple(sorted(re.split("[;,]", found[1].replace("\\", "")))) if found else ()
+    if not isinstance(file, Mapping):
+        return ()
+    if _text(file, "driver") is None:
+        return _servers(file.get("filename"))
+    listed = file.get("server")
+    servers = listed if isinstance(listed, list) else [listed]
+    return tuple(
+        sorted(
+            f"{_text(server, 'host')}:{_text(server, 'port') or ''}"
+            for server in servers
+            if isinstance(server, Mapping) and "host" in server
+        )
+    )
+
+
+def _has_key(file: object) -> bool:
+    if isinstance(file, Mapping):
+        named = any(key in file for key in ("key-secret", "password-secret"))
+        return named or _has_key(file.get("filename"))
+    return isinstance(file, str) and file.startswith("rbd:") and ":key=" in file
 
 
 def _place(name: str) -> tuple[str, str | None]:

@@ -30,6 +30,8 @@ class BlockNode(NamedTuple):
     """Images below it that QEMU has open now, nearest first."""
     corrupt: bool = False
     """True if QEMU found it damaged; QEMU then refuses all writes to it."""
+    virtual_size: int | None = None
+    """Size in bytes that the guest sees; None before QEMU 1.3."""
 
 
 class BlockDevice(NamedTuple):
@@ -154,6 +156,7 @@ def _node(raw: Mapping[str, object]) -> BlockNode:
         read_only=raw.get("ro") is True,
         backing=_backing(raw),
         corrupt=_is_corrupt(raw.get("image")),
+        virtual_size=_size(raw.get("image")),
     )
 
 
@@ -172,6 +175,10 @@ def _is_corrupt(image: object) -> bool:
     for key in ("format-specific", "data"):
         image = image.get(key) if isinstance(image, dict) else None
     return isinstance(image, dict) and image.get("corrupt") is True
+
+
+def _size(image: object) -> int | None:
+    return whole(image.get("virtual-size")) if isinstance(image, dict) else None
 
 
 def _text(raw: Mapping[str, object], key: str) -> str:

@@ -68,6 +68,15 @@ class OpenFile(NamedTuple):
     writable: bool
 
 
+class LostFile(NamedTuple):
+    """An open file whose file system no longer answers for it."""
+
+    fd: int
+    path: str
+    error: str
+    """As stat(2) reports it: `Stale file handle`."""
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Process(Fact):
     """One QEMU process. A field whose answer was not collected raises `UnheardError`.
@@ -105,6 +114,7 @@ class Process(Fact):
         "graphics": ("cmdline", "-vnc"),
         "exe": ("exe", ""),
         "files": ("fd", ""),
+        "lost_files": ("fd", "error"),
         "taps": ("fd", "fdinfo:iff"),
         "namespaces": ("ns", ""),
         "root_device": ("mountinfo", ""),
@@ -306,11 +316,22 @@ class Process(Fact):
 
     @cached_property
     def files(self) -> tuple[OpenFile, ...]:
-        """Files, block devices and taps that it has open."""
+        """Files, block devices and taps that it has open, without `lost_files`."""
         query = f"ls -lL /proc/{self.pid}/fd"
         return tuple(
             _open_file(raw, query)
             for raw in value_of(self.said.get("fd"), query, list[dict[str, Any]])
+            if "error" not in raw
+        )
+
+    @cached_property
+    def lost_files(self) -> tuple[LostFile, ...]:
+        """Open files that the kernel can't stat: a file server removed them."""
+        query = f"ls -lL /proc/{self.pid}/fd"
+        return tuple(
+            LostFile(whole(raw.get("fd")) or 0, (text(raw, "path") or "").removesuffix(GONE), error)
+            for raw in value_of(self.said.get("fd"), query, list[dict[str, Any]])
+            if "error" in raw and (error := text(raw, "error"))
         )
 
     @cached_property

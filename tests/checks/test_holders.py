@@ -1,0 +1,79 @@
+"""Wrong holders of a disk."""
+
+from __future__ import annotations
+
+from tests.conftest import RecordedHost
+
+
+def _base(host: RecordedHost, name: str) -> dict[str, object]:
+    files = host.last("kernel", f"ls -lL /proc/{host.pid(name)}/fd").value
+    found: dict[str, object] = next(file for file in files if "/_base/" in file["path"])
+    return found
+
+
+def test_guest_writes_into_base(host: RecordedHost) -> None:
+    base = _base(host, "vm-plain")
+    query = f"ls -lL /proc/{host.pid('vm-duo')}/fd"
+    written = {**base, "fd": 98, "flags": "02100002"}
+    host.set("kernel", query, [*host.last("kernel", query).value, written])
+
+    assert host.findings() == [
+        f"guest-writes-into-base: process reports pid = {host.pid('vm-duo')}, files = {base['path']} (rw)"
+    ]
+    assert host.headlines() == [
+        "vm-duo writes into base image …/_base/2f8e0c22, which vm-config, vm-data, vm-paused and 7 more also use"
+    ]
+
+
+def test_a_disk_that_was_committed_into_its_base(host: RecordedHost) -> None:
+    base, disk = str(_base(host, "vm-snap")["path"]), f"{host.folder('vm-snap')}/disk"
+    live = f"virsh dumpxml {host.domain('vm-snap')}"
+    host.set("libvirt", live, host.last("libvirt", live).value.replace(disk, base))
+
+    assert "vm-snap writes into base image …/_base/a11ab982" in host.headlines()
+    assert not any("guest-volume-not-in-bdm" in line for line in host.findings())
+
+
+def test_a_base_that_guests_only_read_is_not_a_finding(host: RecordedHost) -> None:
+    assert _base(host, "vm-plain")["flags"] != "02100002"
+
+    assert host.findings() == []
+
+
+def _lock(host: RecordedHost, name: str, line: str) -> None:
+    """Add a lock on a guest's disk: `{}` in the line stands for device and inode."""
+    listing = host.last("images", f"find {host.top} -ls").value
+    disk = next(one for one in listing if one["path"] == f"{host.folder(name)}/disk")
+    major, minor = map(int, disk["dev"].split(":"))
+    file = f"{major:02x}:{minor:02x}:{disk['ino']}"
+    locks = host.last("kernel", "/proc/locks").value
+    host.set("kernel", "/proc/locks", f"{locks}{line.format(file)}\n")
+
+
+def test_disk_locked_by_another(host: RecordedHost) -> None:
+    _lock(host, "vm-stopped", "999: OFDLCK ADVISORY  READ -1 {} 100 101")
+
+    [finding] = host.findings()
+    assert finding.startswith(
+        "disk-locked-by-another of vm-stopped: kernel reports lock = 999: OFDLCK"
+    )
+    assert host.headlines() == [
+        f"A program has locked vm-stopped's disk …/{host.uuid('vm-stopped')[:8]}/disk, which is off"
+    ]
+
+
+def test_a_backup_that_locks_the_disk_of_a_running_guest(host: RecordedHost) -> None:
+    _lock(host, "vm-plain", "999: FLOCK  ADVISORY  WRITE 4711 {} 0 EOF")
+
+    assert host.headlines() == [
+        f"PID 4711 has locked vm-plain's disk …/{host.uuid('vm-plain')[:8]}/disk"
+    ]
+
+
+def test_locks_of_the_guests_qemu_and_of_libvirt_are_legal(host: RecordedHost) -> None:
+    _lock(host, "vm-plain", "997: OFDLCK ADVISORY  READ -1 {} 100 101")
+    _lock(host, "vm-plain", f"998: POSIX  ADVISORY  READ {host.pid('vm-plain')} {{}} 201 201")
+    _lock(host, "vm-stopped", "999: POSIX  ADVISORY  WRITE 815 {} 0 0")
+    _lock(host, "vm-stopped", "996: -> OFDLCK ADVISORY  READ -1 {} 100 101")
+
+    assert host.findings() == []
