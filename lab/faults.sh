@@ -95,7 +95,7 @@ nova_has_libvirt() {
 }
 
 # A fault is in the file of the layer in which it happens. The order is that of the list in README.
-for topic in processes libvirt network files records placement volumes services; do
+for topic in processes libvirt definition network files records placement volumes services; do
   # shellcheck source=/dev/null
   . "$LAB_DIR/faults/$topic.sh"
 done
