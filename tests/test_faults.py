@@ -145,6 +145,10 @@ FOUND = {
     "ovs-agent-down": ["warning network-agent-not-running of "],
     "port-deleted": ["error port-guest-mismatch of vm-resized"],
     "port-disabled": ["warning port-binding-bad of vm-snap"],
+    "domain-renamed": ["warning domain-renamed of vm-stopped"],
+    "checkpoint-left": ["warning backup-checkpoint-left of vm-duo"],
+    "saved-memory-lost": ["error saved-memory-missing of vm-suspended"],
+    "cpu-throttled-config": ["note limits-not-as-sold of vm-config"],
     "db-info-cache": ["error info-cache-lost of vm-config"],
     # Servers in error, guests that are off while nova ignores it, tasks that are over.
     "error-and-off": ["warning server-in-error of vm-snap"],

@@ -13,7 +13,6 @@ from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.domain.domain_xml import DomainXML
-from hoodsnap.facts.domain.hardware import read_identity
 from hoodsnap.facts.fact import known, value_of
 from hoodsnap.facts.process.command_line import CommandLine
 from hoodsnap.facts.process.process import GONE, Process
@@ -247,13 +246,13 @@ def qemu_runs_as_another_user(
         return
     runs = (process.uid, process.gid)
     labels = [label.process for label in domain.labels if label.model == "dac"]
-    given = next((read_identity(label) for label in labels if label), None)
-    if given is not None and given != runs:
+    label = next((label for label in labels if label and label.startswith("+")), None)
+    if label is not None and (given := label.replace("+", "")) != _pair(runs):
         yield problem(
             f"{guest.title}'s QEMU (PID {process.pid}) runs as {_pair(runs)}, but libvirt started "
-            f"it as {_pair(given)}",
+            f"it as {given}",
             says(process, pid=process.pid, uid=runs[0], gid=runs[1]),
-            derives(domain, "labels", dac_label=_pair(given)),
+            derives(domain, "labels", dac_label=given),
             severity=Severity.ERROR,
         )
         return

@@ -246,12 +246,6 @@ def read_labels(elements: Iterable[Element]) -> tuple[Label, ...]:
     )
 
 
-def read_identity(label: str) -> tuple[int, int] | None:
-    """Return user and group of a `dac` label, `+64055:+64055`; None if it has names."""
-    found = re.fullmatch(r"\+?(\d{1,10}):\+?(\d{1,10})", label, re.ASCII)
-    return None if found is None else (int(found[1]), int(found[2]))
-
-
 def read_logs(elements: Iterable[Element]) -> tuple[str, ...]:
     """Return the files that `<serial>` and `<console>` are written to."""
     return tuple(dict.fromkeys(path for element in elements for path in _logs(element)))
