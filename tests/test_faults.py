@@ -138,6 +138,7 @@ FOUND = {
     "ovs-agent-down": ["warning network-agent-not-running of "],
     "port-deleted": ["error port-guest-mismatch of vm-resized"],
     "port-disabled": ["warning port-binding-bad of vm-snap"],
+    "fip-rules-gone": ["error floating-ip-not-translated of vm-plain"],
     "db-info-cache": ["error info-cache-lost of vm-config"],
 }
 """Fault → the findings that must follow, worst first, then by guest."""
