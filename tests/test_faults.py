@@ -139,6 +139,9 @@ FOUND = {
     "port-deleted": ["error port-guest-mismatch of vm-resized"],
     "port-disabled": ["warning port-binding-bad of vm-snap"],
     "fip-rules-gone": ["error floating-ip-not-translated of vm-plain"],
+    "dhcp-entry-gone": ["warning dhcp-entry-missing of vm-plain"],
+    "flows-gone": ["error port-without-flows of vm-plain"],
+    "link-down": ["error card-changed-by-hand of vm-plain"],
     "db-info-cache": ["error info-cache-lost of vm-config"],
 }
 """Fault → the findings that must follow, worst first, then by guest."""
