@@ -149,6 +149,10 @@ FOUND = {
     "checkpoint-left": ["warning backup-checkpoint-left of vm-duo"],
     "saved-memory-lost": ["error saved-memory-missing of vm-suspended"],
     "cpu-throttled-config": ["note limits-not-as-sold of vm-config"],
+    "fip-rules-gone": ["error floating-ip-not-translated of vm-plain"],
+    "dhcp-entry-gone": ["warning dhcp-entry-missing of vm-plain"],
+    "flows-gone": ["error port-without-flows of vm-plain"],
+    "link-down": ["error card-changed-by-hand of vm-plain"],
     "db-info-cache": ["error info-cache-lost of vm-config"],
     # Servers in error, guests that are off while nova ignores it, tasks that are over.
     "error-and-off": ["warning server-in-error of vm-snap"],

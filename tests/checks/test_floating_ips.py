@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from tests.conftest import RecordedHost
 
+from hoodsnap.phrase import brief
+
 
 def _port(host: RecordedHost, name: str) -> dict[str, Any]:
     [port] = host.ports(name)
@@ -52,7 +54,7 @@ def test_floating_ip_not_translated(host: RecordedHost) -> None:
         " namespace reports no snat"
     ]
     assert host.headlines() == [
-        f"vm-plain is not reachable by its floating IP {address}: {_router(host)} does not"
+        f"vm-plain is not reachable by its floating IP {address}: {brief(_router(host))} does not"
         f" translate it and does not translate {fixed} to it"
     ]
 
@@ -86,7 +88,7 @@ def test_the_router_does_not_have_the_address(host: RecordedHost) -> None:
     host.set("network", query, links)
 
     [headline] = host.headlines()
-    assert headline.endswith(f"{_router(host)} does not have the address")
+    assert headline.endswith(f"{brief(_router(host))} does not have the address")
 
 
 def test_a_new_floating_ip_is_not_set_up_yet(host: RecordedHost) -> None:

@@ -34,10 +34,10 @@ OTHER = "f3e17f37-380d-4dd6-beb2-82a6d786c064"
     ("path", "value", "words"),
     [
         (["devname"], "tap00000000-00", "device tap00000000-00"),
-        (["ovs_interfaceid"], OTHER, f"Open vSwitch id {OTHER}"),
+        (["ovs_interfaceid"], OTHER, f"Open vSwitch id {OTHER[:8]}"),
         (["type"], "bridge", "type bridge"),
         (["vnic_type"], "direct", "VNIC type direct"),
-        (["network", "id"], OTHER, f"network {OTHER}"),
+        (["network", "id"], OTHER, f"network {OTHER[:8]}"),
         (["network", "bridge"], "br-other", "bridge br-other"),
         (["network", "subnets", 0, "cidr"], "10.9.0.0/24", "subnet 10.9.0.0/24"),
         (["network", "subnets", 0, "gateway", "address"], "10.20.0.9", "gateway 10.20.0.9"),

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from tests.conftest import RecordedHost
 
+from hoodsnap.phrase import brief
+
 
 def _port(host: RecordedHost, name: str) -> dict[str, Any]:
     [port] = host.ports(name)
@@ -38,8 +40,8 @@ def test_network_namespace_wrong(host: RecordedHost) -> None:
     _remove(host, name)
 
     assert sorted(host.headlines()) == [
-        f"Host vm has no namespace {name}, which serves network lab-ext",
-        f"Host vm has no namespace {name}, which serves network lab-net",
+        f"Host vm has no namespace {brief(name)}, which serves network lab-ext",
+        f"Host vm has no namespace {brief(name)}, which serves network lab-net",
     ]
 
 
@@ -47,7 +49,9 @@ def test_the_namespace_of_a_dhcp_server_is_missing(host: RecordedHost) -> None:
     name = f"qdhcp-{_port(host, 'vm-plain')['network_id']}"
     _remove(host, name)
 
-    assert host.headlines() == [f"Host vm has no namespace {name}, which serves network lab-net"]
+    assert host.headlines() == [
+        f"Host vm has no namespace {brief(name)}, which serves network lab-net"
+    ]
 
 
 def test_a_router_lost_the_gateway_address_of_its_guests(host: RecordedHost) -> None:
@@ -58,7 +62,7 @@ def test_a_router_lost_the_gateway_address_of_its_guests(host: RecordedHost) -> 
         link["addr_info"] = [ip for ip in link["addr_info"] if ip["local"] != "10.20.0.1"]
     host.set("network", query, links)
 
-    assert host.headlines() == [f"{name} of network lab-net lacks 10.20.0.1"]
+    assert host.headlines() == [f"{brief(name)} of network lab-net lacks 10.20.0.1"]
 
 
 @pytest.mark.parametrize(
@@ -72,7 +76,7 @@ def test_a_default_route_leads_elsewhere(host: RecordedHost, way: str | None, wo
     routes += [{"dst": "default", "gateway": way, "dev": "qg-e2704c3e-e4"}] if way else []
     host.set("network", query, routes)
 
-    assert host.headlines() == [f"{name}'s default route {words}; neutron has 172.24.4.1"]
+    assert host.headlines() == [f"{brief(name)}'s default route {words}; neutron has 172.24.4.1"]
 
 
 def test_a_subnet_whose_gateway_changed(host: RecordedHost) -> None:
@@ -80,7 +84,7 @@ def test_a_subnet_whose_gateway_changed(host: RecordedHost) -> None:
     host._set_item("neutron", "/subnets?", "subnets", "id", subnet, {"gateway_ip": "10.20.0.254"})
 
     name = f"qdhcp-{_port(host, 'vm-plain')['network_id']}"
-    headline = f"{name}'s default route leads to 10.20.0.1; neutron has 10.20.0.254"
+    headline = f"{brief(name)}'s default route leads to 10.20.0.1; neutron has 10.20.0.254"
     assert headline in host.headlines()
 
 
@@ -131,7 +135,7 @@ def test_ovns_metadata_namespace_is_missing(host: RecordedHost) -> None:
     )
     host.set("network", NAMES, [*rows, {"name": f"ovnmeta-{other}"}])
     [headline] = host.headlines()
-    assert headline.startswith(f"Host vm has no namespace ovnmeta-{network}: no metadata for ")
+    assert headline.startswith(f"Host vm has no namespace ovnmeta-{network[:8]}: no metadata for ")
 
     host.set(
         "network", NAMES, [*rows, {"name": f"ovnmeta-{other}"}, {"name": f"ovnmeta-{network}"}]

@@ -16,7 +16,7 @@ from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.fact import UnheardError, known
 from hoodsnap.facts.host.namespace import Namespace
-from hoodsnap.phrase import several
+from hoodsnap.phrase import brief, several
 
 NEW = timedelta(minutes=2)
 """Time for the router's agent to set up a floating IP."""
@@ -75,7 +75,7 @@ def floating_ip_not_translated(guest: Guest, cloud: Cloud, ports: tuple[Port, ..
             if missing:
                 yield problem(
                     f"{guest.title} is not reachable by its floating IP {leads.address}: "
-                    f"{space.name} {several(missing)}",
+                    f"{brief(space.name)} {several(missing)}",
                     promised(leads, fixed_ip_address=leads.fixed, status=leads.status),
                     *evidence,
                     FLOATING_IP=leads.address,

@@ -83,9 +83,10 @@ def info_cache_outdated(
         if port is None or instance is None or vif.type in NOT_BOUND:
             continue
         for what, cached, real, evidence in _differences(cloud.ports, vif, port):
+            old, new = brief(str(cached or "none")), brief(str(real or "none"))
             yield problem(
-                f"{guest.title}'s port {brief(vif.id)} has {what} {cached or 'none'} in nova's "
-                f"info cache, but {real or 'none'} in neutron",
+                f"{guest.title}'s port {brief(vif.id)} has {what} {old} in nova's info cache, but "
+                f"{new} in neutron",
                 says(instance, network_info=f"{vif.id}: {what} {cached}"),
                 evidence,
                 severity=Severity.NOTE if what == "network name" else None,

@@ -15,7 +15,7 @@ from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.fact import UnheardError, is_true
 from hoodsnap.facts.host.namespace import Namespace
-from hoodsnap.phrase import several
+from hoodsnap.phrase import brief, several
 
 ROUTER = frozenset(["network:router_interface", "network:router_gateway"])
 """Owners of a router's ports that are on one host."""
@@ -102,7 +102,7 @@ def _problems(host: Host, cloud: Cloud, port: Port, name: str) -> Iterator[Probl
         if not _shows_namespaces(host, port):
             raise UnheardError("neutron's namespaces may be in a container")
         gone = hears(listing, "namespace", name, **{name: None})
-        headline = f"Host {host.name} has no namespace {name}, which serves {of}"
+        headline = f"Host {host.name} has no namespace {brief(name)}, which serves {of}"
         yield problem(headline, wanted, gone, **words)
         return
     space = host.network.namespaces.get(name)
@@ -111,7 +111,7 @@ def _problems(host: Host, cloud: Cloud, port: Port, name: str) -> Iterator[Probl
     has = {_plain(ip) for ip in space.addresses}
     if lacking := [ip for ip in port.addresses if _plain(ip) not in has]:
         found = hears(space.said["address"], "namespace", name, addresses=", ".join(sorted(has)))
-        headline = f"{name} of {of} lacks {several(lacking)}"
+        headline = f"{brief(name)} of {of} lacks {several(lacking)}"
         yield problem(headline, wanted, found, **words)
     yield from _routes(host, port, space, words)
 
@@ -162,9 +162,13 @@ def _routes(
             else []
         )
         leads = f"leads to {several(ways)}" if ways else "is missing"
-        headline = f"{space.name}'s default route {leads}; neutron has {several(sorted(wanted))}"
+        headline = (
+            f"{brief(space.name)}'s default route {leads}; neutron has {several(sorted(wanted))}"
+        )
         if not wanted:
-            headline = f"{space.name} has a default route to {several(ways)}, neutron no gateway"
+            headline = (
+                f"{brief(space.name)} has a default route to {several(ways)}, neutron no gateway"
+            )
         yield problem(headline, *asked, route, **words)
 
 
@@ -191,7 +195,7 @@ def _without_metadata(host: Host, cloud: Cloud) -> Iterator[Problem]:
             continue
         titles = several(guest.title for guest in guests)
         yield problem(
-            f"Host {host.name} has no namespace {name}: no metadata for {titles}",
+            f"Host {host.name} has no namespace {brief(name)}: no metadata for {titles}",
             hears(listing, "namespace", name, **{name: None}),
             says(alive[0], kind=alive[0].kind, alive=True),
             NAMESPACE=name,

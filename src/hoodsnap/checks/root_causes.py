@@ -166,14 +166,14 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
     "agent-bridge-missing": ("port-binding-bad", "tap-missing-or-miswired", "port-without-flows"),
     # Nothing answers, routes or translates in a namespace that is not there.
     "network-namespace-wrong": ("floating-ip-not-translated", "dhcp-entry-missing"),
+    # Domain and Open vSwitch have the same wrong id.
+    "card-names-another-port": ("tap-missing-or-miswired", "port-binding-bad"),
     # The agent reports a tap that it cannot wire as down.
     "tap-missing-or-miswired": ("port-binding-bad", "port-without-flows"),
     # The agents still have the address that the port had before.
     "mac-chain-mismatch": ("port-without-flows", "dhcp-entry-missing", "info-cache-outdated"),
     # What nova does not have in its cache cannot be compared in it.
     "info-cache-lost": ("info-cache-outdated",),
-    # Domain and Open vSwitch have the same wrong id.
-    "card-names-another-port": ("tap-missing-or-miswired", "port-binding-bad"),
     # A block device mapping refers to a volume that does not exist.
     "bdm-attachment-or-volume-missing": (
         "bdm-not-in-guest",

@@ -57,7 +57,6 @@ DOCUMENTED_INTERFACE = (
     DocumentedField("source", "Bridge or network that the card is plugged into."),
     DocumentedField("mtu", "MTU in bytes; null if the guest is not given one."),
     DocumentedField("model", "`virtio`, `e1000` …"),
-    DocumentedField("linked", "False if the guest sees its cable unplugged."),
 )
 """Fields of a network card that the expressions of a lab sheet can read."""
 
