@@ -199,6 +199,16 @@ def image_record_differs(guest: Guest, cloud: Cloud, instance: Instance) -> Prob
     reason: UnheardError | None = None
     names = {"BASE": None, "IMAGE": instance.image}
     if instance.image is not None and (image := cloud.glance.by_id.get(instance.image)):
+        if image.id != instance.image:
+            yield problem(
+                f"glance returned image {brief(image.id)} for {guest.title}'s image "
+                f"{brief(instance.image)}",
+                says(instance, image=instance.image),
+                says(image, id=image.id),
+                BASE="",
+                IMAGE=instance.image,
+            )
+            return
         try:
             yield from _compared(guest.title, image, _copies(instance), names)
         except UnheardError as unheard:

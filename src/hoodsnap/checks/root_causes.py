@@ -59,6 +59,8 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
         "console-log-problem",
         "capacity-lie",
     ),
+    # The files of volumes are on a share that is not mounted there.
+    "volume-share-differs": ("disk-deleted-but-open", "volume-disk-differs"),
     # The file is gone for the next start, too.
     "disk-deleted-but-open": ("backing-file-missing", "server-without-disk"),
     # The guest was evacuated but still runs on its old host.

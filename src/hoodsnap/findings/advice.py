@@ -34,6 +34,7 @@ PLACEHOLDERS: Mapping[str, str] = {
     "CONSUMER": "UUID of the consumer in placement",
     "COPIED": "target of the disk that is being copied: vda",
     "COPY": "path of a new file on a disk with enough room",
+    "COVERED": "folder in which the other file system is mounted",
     "DAEMON": "process id of the daemon",
     "DATABASE": "name of the cell's database",
     "DEVICE": "kernel name of the device: sdb",
@@ -93,7 +94,7 @@ WORKED = "It worked if "
 READ_ONLY = re.compile(
     r"(cat|df|du|findmnt|free|grep|head|hostname|journalctl|last|ls|lsblk|namei|printf|ps|readlink"
     r"|sha256sum|ss|stat|systemctl (status|show|is-active|list-units)|tail|tr|date --utc"
-    r"|iscsiadm -m session|multipath -ll|sg_inq"
+    r"|iscsiadm -m session|losetup --list|multipath -ll|sg_inq"
     r"|ip -d link show|ip link show|ovs-vsctl (get|(--columns=\S+ )?list)|SELECT"
     r"|qemu-img (info|check -f \S+ \S+$)"
     r"|virsh (capabilities|dom\w+|dumpxml|list|managedsave-dumpxml|memtune \S+$|schedinfo \S+$"
