@@ -126,6 +126,11 @@ FOUND = {
         "error volume-attached-twice of vm-data",
         "error volume-attached-twice of vm-plain",
     ],
+    "db-connection-mode": ["warning volume-record-differs of vm-data"],
+    "share-unmounted": [
+        "error volume-share-differs of vm-bfv",
+        "error volume-share-differs of vm-data",
+    ],
     "db-mapping-missing": ["error instance-mapping-skew of vm-data"],
     "db-mapping-no-cell": ["error instance-mapping-skew of vm-config"],
     "db-mapping-queued": ["warning instance-mapping-skew of vm-tenant"],

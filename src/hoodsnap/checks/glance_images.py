@@ -23,6 +23,12 @@ from hoodsnap.phrase import brief
 BUSY = frozenset(["queued", "saving", "importing", "uploading"])
 """Statuses of an image whose data is not complete yet."""
 
+NOT_COPIED = ("img_mappings", "img_block_device_mapping")
+"""Properties that are too long for nova's copy."""
+
+WITHHELD = "[withheld]"
+"""Value of a property whose text was not recorded."""
+
 NO_KERNEL = frozenset(["", "nokernel"])
 """Values of kernel_id for an image that is no kernel's."""
 
@@ -305,7 +311,7 @@ def _own_copy(guest: Guest, image: GlanceImage, instance: Instance) -> Iterator[
     title = f"{guest.title}'s copy of image {image.name or brief(image.id)}"
     for name, value in image.properties.items():
         own = copy.get(name)
-        if value == "[withheld]" or own == value[:255] or name.startswith(("img_m", "img_b")):
+        if own == value[:255] or name.startswith(NOT_COPIED) or value.startswith(WITHHELD):
             continue
         yield problem(
             f"{title} has {f'{name} {own}' if own is not None else f'no {name}'}, but it is "

@@ -128,6 +128,8 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
         "volume-record-differs",
         "volume-stuck",
     ),
+    # nova's record is wrong, not the guest's disk that was made from cinder's.
+    "volume-record-differs": ("volume-disk-differs",),
     # A guest without its storage hangs, is paused, or can't be stopped.
     "volume-paths-lost": (
         "power-state-stale",
