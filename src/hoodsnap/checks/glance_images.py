@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
+from typing import NamedTuple
 
 from hoodsnap.check import Problem, Problems, check, problem
 from hoodsnap.checks.traps import building, never_launched, rescued, task_in_flight
@@ -17,11 +18,17 @@ from hoodsnap.facts.database.instance import Instance
 from hoodsnap.facts.database.request_spec import RequestSpec
 from hoodsnap.facts.domain.disk import Disk
 from hoodsnap.facts.domain.domain import Domain
-from hoodsnap.facts.fact import UnheardError, known, text
+from hoodsnap.facts.fact import Fact, UnheardError, known, text
 from hoodsnap.phrase import brief
 
 BUSY = frozenset(["queued", "saving", "importing", "uploading"])
 """Statuses of an image whose data is not complete yet."""
+
+OF_DATA = ("checksum", "size", "disk_format", "container_format")
+"""Fields that never change once an image is active."""
+
+OF_OWNER = ("name", "owner")
+"""Fields that the owner may change."""
 
 NOT_COPIED = ("img_mappings", "img_block_device_mapping")
 """Properties that are too long for nova's copy."""
@@ -32,8 +39,20 @@ WITHHELD = "[withheld]"
 NO_KERNEL = frozenset(["", "nokernel"])
 """Values of kernel_id for an image that is no kernel's."""
 
-Copy = tuple[str, object, Evidence]
-"""Where a copy of a field is, its value, and the evidence."""
+
+class Copy(NamedTuple):
+    """A copy of a field of an image."""
+
+    words: str
+    """Where it stands: `nova's request spec`."""
+    value: object
+    fact: Fact
+    field: str
+    """The fact's field that holds it."""
+
+    def evidence(self, name: str) -> Evidence:
+        """Return the evidence of the copy; it is made only for a copy that differs."""
+        return derives(self.fact, self.field, **{name: self.value})
 
 
 @check(Severity.ERROR, traps=[task_in_flight])
@@ -238,14 +257,15 @@ def _copies(instance: Instance) -> Mapping[str, list[Copy]]:
     """Return field → its copies in nova's records."""
     found: dict[str, list[Copy]] = {}
     spec = known(lambda: instance.request_spec)
-    if isinstance(spec, RequestSpec) and known(lambda: spec.image) == instance.image:
-        for field, value in spec.image_fields.items():
-            shown = derives(spec, "image", **{field: value})
-            found.setdefault(field, []).append(("nova's request spec", value, shown))
-    for field, value in instance.image_copy.items():
-        if field in ("disk_format", "container_format"):
-            shown = derives(instance, "image_copy", **{field: value})
-            found.setdefault(field, []).append(("nova's system metadata", value, shown))
+    fields = known(lambda: spec.image_fields) if isinstance(spec, RequestSpec) else None
+    if isinstance(spec, RequestSpec) and fields and fields.get("id") == instance.image:
+        for field in (*OF_DATA, *OF_OWNER, "updated_at"):
+            if field in fields:
+                found[field] = [Copy("nova's request spec", fields[field], spec, "image_fields")]
+    for field in ("disk_format", "container_format"):
+        if (value := instance.image_copy.get(field)) is not None:
+            copy = Copy("nova's system metadata", value, instance, "image_copy")
+            found.setdefault(field, []).append(copy)
     return found
 
 
@@ -256,8 +276,8 @@ def _of_volume(volume: Volume) -> Mapping[str, list[Copy]]:
     if isinstance(size, str) and size.isdecimal() and len(size) < 19:
         copied["size"] = int(size)
     return {
-        field: [("cinder's copy", value, derives(volume, "image", **{field: value}))]
-        for field, value in copied.items()
+        field: [Copy("cinder's copy", copied.get(field), volume, "image")]
+        for field in (*OF_DATA, *OF_OWNER)
     }
 
 
@@ -271,35 +291,43 @@ def _compared(
     """Yield the fields of an image's data whose copies differ from glance."""
     if image.status != "active":
         return
-    for field in ("checksum", "size", "disk_format", "container_format"):
+    for field in OF_DATA:
         theirs = getattr(image, field)
-        for where, value, evidence in copies.get(field, ()):
-            if theirs is None or value in (None, "") or value == theirs:
+        for copy in copies.get(field, ()):
+            if theirs is None or copy.value in (None, "") or copy.value == theirs:
                 continue
             yield problem(
                 f"{title}'s image {image.name or brief(image.id)} has {field} "
-                f"{brief(str(value))} in {where}, but {brief(str(theirs))} in glance",
+                f"{brief(str(copy.value))} in {copy.words}, but {brief(str(theirs))} in glance",
                 derives(image, field, **{field: theirs}),
-                evidence,
+                copy.evidence(field),
                 severity=None,
                 **names,
             )
-    since = image.updated_at
-    for field in ("name", "owner"):
-        for where, value, evidence in copies.get(field, ()):
-            changed = copies.get("updated_at") or ()
-            same = any(moment(other) == since for _, other, _ in changed)
-            same = same or (since is not None and made is not None and since < made)
-            theirs = getattr(image, field)
-            if same and theirs and value and value != theirs:
+    for field in OF_OWNER:
+        theirs = getattr(image, field)
+        for copy in copies.get(field, ()):
+            if not theirs or not copy.value or copy.value == theirs:
+                continue
+            if _is_unchanged(image, copies.get("updated_at") or (), made):
                 yield problem(
-                    f"{title}'s image has {field} {brief(str(value))} in {where}, but "
+                    f"{title}'s image has {field} {brief(str(copy.value))} in {copy.words}, but "
                     f"{brief(str(theirs))} in glance, which has not changed it since",
                     derives(image, field, **{field: theirs}),
-                    evidence,
+                    copy.evidence(field),
                     severity=Severity.NOTE,
                     **{**names, "BASE": ""},
                 )
+
+
+def _is_unchanged(image: GlanceImage, copies: Iterable[Copy], made: datetime | None) -> bool:
+    """True if glance has not changed an image since the copy was made."""
+    since = image.updated_at
+    if since is None:
+        return False
+    return any(moment(copy.value) == since for copy in copies) or (
+        made is not None and since < made
+    )
 
 
 def _own_copy(guest: Guest, image: GlanceImage, instance: Instance) -> Iterator[Problem]:
@@ -307,7 +335,7 @@ def _own_copy(guest: Guest, image: GlanceImage, instance: Instance) -> Iterator[
     made, changed = moment(text(instance.raw, "created_at")), image.updated_at
     if made is None or changed is None or changed > made or image.status != "active":
         return
-    copy = dict(instance.image_copy)
+    copy = instance.image_copy
     title = f"{guest.title}'s copy of image {image.name or brief(image.id)}"
     for name, value in image.properties.items():
         own = copy.get(name)
