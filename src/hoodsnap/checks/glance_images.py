@@ -40,7 +40,7 @@ NO_KERNEL = frozenset(["", "nokernel"])
 """Values of kernel_id for an image that is no kernel's."""
 
 
-class Copy(NamedTuple):
+class ImageCopy(NamedTuple):
     """A copy of a field of an image."""
 
     words: str
@@ -253,30 +253,32 @@ def image_record_differs(guest: Guest, cloud: Cloud, instance: Instance) -> Prob
         raise reason
 
 
-def _copies(instance: Instance) -> Mapping[str, list[Copy]]:
+def _copies(instance: Instance) -> Mapping[str, list[ImageCopy]]:
     """Return field → its copies in nova's records."""
-    found: dict[str, list[Copy]] = {}
+    found: dict[str, list[ImageCopy]] = {}
     spec = known(lambda: instance.request_spec)
     fields = known(lambda: spec.image_fields) if isinstance(spec, RequestSpec) else None
     if isinstance(spec, RequestSpec) and fields and fields.get("id") == instance.image:
         for field in (*OF_DATA, *OF_OWNER, "updated_at"):
             if field in fields:
-                found[field] = [Copy("nova's request spec", fields[field], spec, "image_fields")]
+                found[field] = [
+                    ImageCopy("nova's request spec", fields[field], spec, "image_fields")
+                ]
     for field in ("disk_format", "container_format"):
         if (value := instance.image_copy.get(field)) is not None:
-            copy = Copy("nova's system metadata", value, instance, "image_copy")
+            copy = ImageCopy("nova's system metadata", value, instance, "image_copy")
             found.setdefault(field, []).append(copy)
     return found
 
 
-def _of_volume(volume: Volume) -> Mapping[str, list[Copy]]:
+def _of_volume(volume: Volume) -> Mapping[str, list[ImageCopy]]:
     copied = dict(volume.image)
     copied["name"] = copied.pop("image_name", None)
     size = copied.get("size")
     if isinstance(size, str) and size.isdecimal() and len(size) < 19:
         copied["size"] = int(size)
     return {
-        field: [Copy("cinder's copy", copied.get(field), volume, "image")]
+        field: [ImageCopy("cinder's copy", copied.get(field), volume, "image")]
         for field in (*OF_DATA, *OF_OWNER)
     }
 
@@ -284,7 +286,7 @@ def _of_volume(volume: Volume) -> Mapping[str, list[Copy]]:
 def _compared(
     title: str,
     image: GlanceImage,
-    copies: Mapping[str, list[Copy]],
+    copies: Mapping[str, list[ImageCopy]],
     names: Mapping[str, str | None],
     made: datetime | None = None,
 ) -> Iterator[Problem]:
@@ -320,7 +322,7 @@ def _compared(
                 )
 
 
-def _is_unchanged(image: GlanceImage, copies: Iterable[Copy], made: datetime | None) -> bool:
+def _is_unchanged(image: GlanceImage, copies: Iterable[ImageCopy], made: datetime | None) -> bool:
     """True if glance has not changed an image since the copy was made."""
     since = image.updated_at
     if since is None:
