@@ -126,6 +126,8 @@ FOUND = {
         "error volume-attached-twice of vm-data",
         "error volume-attached-twice of vm-plain",
     ],
+    "volume-detaching": ["warning volume-stuck of vm-data"],
+    "attachment-attaching": ["warning attachment-stuck of vm-data"],
     "db-connection-mode": ["warning volume-record-differs of vm-data"],
     "share-unmounted": [
         "error volume-share-differs of vm-bfv",
