@@ -94,20 +94,11 @@ b_backend_renamed() { vol_of | save vol; row "select host from cinder.volumes wh
 c_backend_renamed() { volume_is "host like '%@old#old'"; }
 f_backend_renamed() { set_volume "host='$(saved host)'"; }
 
-fault share-unmounted vm-data "the share with the volumes is unmounted (lazily) under the running guests" "nothing; the guests keep their open files until they stop"
-share_of() { dirname "$(virsh domblklist "$u" | awk '/volume-/ { print $2 }')"; }
-b_share_unmounted() { share_of | save folder; umount --lazy "$(saved folder)"; }
-c_share_unmounted() { ! mountpoint -q "$(saved folder)"; }
-f_share_unmounted() { mount --bind /srv/hoodlab-nfs "$(saved folder)"; }
-
 fault db-connection-mode vm-data "nova's connection_info has the volume as read only (ro); the guest and cinder have it as rw" "the next start of the guest has a disk that can't be written"
-b_db_connection_mode() {
-  vol_of | save vol
-  dump_rows nova block_device_mapping "volume_id='$(saved vol)' and deleted=0" | save rows
-  row "update nova.block_device_mapping set connection_info=replace(connection_info, '\"access_mode\": \"rw\"', '\"access_mode\": \"ro\"') where volume_id='$(saved vol)' and deleted=0"
-}
+set_mode() { row "update nova.block_device_mapping set connection_info=replace(connection_info, '\"access_mode\": \"$1\"', '\"access_mode\": \"$2\"') where volume_id='$(saved vol)' and deleted=0"; }
+b_db_connection_mode() { vol_of | save vol; set_mode rw ro; }
 c_db_connection_mode() { row "select connection_info from nova.block_device_mapping where volume_id='$(saved vol)' and deleted=0" | grep -q '"access_mode": "ro"'; }
-f_db_connection_mode() { row "$(saved rows)"; }
+f_db_connection_mode() { set_mode ro rw; }
 
 fault volume-multiattach vm-data "cinder has the volume as multiattach, but the guest's disk is not shareable" "a second server with the volume does not start: the file is locked"
 b_volume_multiattach() { vol_of | save vol; set_volume "multiattach=1"; }

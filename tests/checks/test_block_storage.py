@@ -25,9 +25,9 @@ size=1.0G features='3 queue_if_no_path pg_init_retries 50' hwhandler='1 alua' wp
 WORKS, LOST = "active ready running", "failed faulty running"
 
 
-def service(host: RecordedHost, binary: str = "cinder-volume", **fields: Any) -> None:
+def service(host: RecordedHost, of: str = "cinder-volume", /, **fields: Any) -> None:
     listed = host.last("cinder", SERVICES).value["services"]
-    changed = [one | fields if one["binary"] == binary else one for one in listed]
+    changed = [one | fields if one["binary"] == of else one for one in listed]
     assert changed != listed
     host.set("cinder", SERVICES, {"services": changed})
 
@@ -189,6 +189,19 @@ def test_another_share_that_is_mounted_there(host: RecordedHost, source: str, co
     assert len([line for line in host.findings() if line.startswith("volume-share")]) == count
 
 
+def test_a_file_system_that_covers_the_share(host: RecordedHost) -> None:
+    text = host.last("kernel", "/proc/self/mountinfo").value
+    share = next(line for line in text.splitlines() if "/var/lib/nova/mnt/1" in line)
+    folder = share.split(" ")[4]
+    cover = f"999 1 0:53 / {folder} rw,relatime - tmpfs cover rw,size=1024k"
+    host.set("kernel", "/proc/self/mountinfo", f"{text.rstrip()}\n{cover}\n")
+
+    assert [line for line in host.headlines() if "covers" in line] == [
+        f"{title} is on share 127.0.0.1:/srv/hoodlab-nfs, which cover (tmpfs) covers"
+        for title in ("vm-bfv's volume 0ab94923", "vm-data's volume data-vol")
+    ]
+
+
 def test_a_path_in_the_folder_of_another_share(host: RecordedHost) -> None:
     volume, _ = host.volume("vm-data")
     info = json.loads(row_of(host, volume)["connection_info"])
@@ -196,3 +209,29 @@ def test_a_path_in_the_folder_of_another_share(host: RecordedHost) -> None:
     host.mapping(volume, connection_info=json.dumps(info))
 
     assert "volume-share-differs of vm-data" in named(host)
+
+
+def test_loop_file_deleted(host: RecordedHost) -> None:
+    query = "losetup --json --list"
+    [loop] = host.last("block", query).value["loopdevices"]
+    gone = loop | {"back-file": f"{loop['back-file']} (deleted)"}
+    host.set("block", query, {"loopdevices": [gone]})
+
+    [headline] = host.headlines()
+    assert headline.startswith("The file of host vm's loop device loop0, …/hoodlab/nfs.img, was")
+
+
+def test_a_loop_device_with_nothing_on_it_may_have_lost_its_file(host: RecordedHost) -> None:
+    query = "losetup --json --list"
+    [loop] = host.last("block", query).value["loopdevices"]
+    gone = loop | {"name": "/dev/loop7", "back-file": "/tmp/x (deleted)"}
+    host.set("block", query, {"loopdevices": [loop, gone]})
+
+    assert host.findings() == []
+
+
+def test_a_cloud_without_a_scheduler(host: RecordedHost) -> None:
+    service(host, "cinder-scheduler", binary="cinder-backup")
+
+    [headline] = host.headlines()
+    assert headline.startswith("cinder lists 2 services, but no cinder-scheduler")

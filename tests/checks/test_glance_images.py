@@ -190,3 +190,13 @@ def test_a_rescued_server_has_the_bus_of_the_rescue_image(host: RecordedHost) ->
     metadata(host, "vm-rescued", "image_hw_vif_model", "e1000")
 
     assert "image-property-not-in-guest of vm-rescued" not in named(host)
+
+
+def test_glance_returned_another_image(host: RecordedHost) -> None:
+    uuid = image_of(host, "vm-snap")
+    query = f"GET /v2/images/{uuid}"
+    host.set("glance", query, host.last("glance", query).value | {"id": NOBODY})
+
+    assert host.headlines() == [
+        f"glance returned image {NOBODY[:8]} for vm-snap's image {uuid[:8]}"
+    ]

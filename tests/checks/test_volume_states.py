@@ -84,6 +84,15 @@ def test_a_volume_in_use_for_days_is_not_stuck(host: RecordedHost) -> None:
     assert host.findings() == []
 
 
+@pytest.mark.parametrize("status", ["awaiting-transfer", "unheard-of"])
+def test_a_status_that_no_used_volume_has(host: RecordedHost, status: str) -> None:
+    volume, _ = host.volume("vm-data")
+    volume_says(host, volume, status=status)
+
+    [headline] = host.headlines()
+    assert headline.startswith(f"vm-data's volume data-vol has status {status} in cinder; nova and")
+
+
 def test_unattached_volume_stuck(host: RecordedHost) -> None:
     another(host, status="creating")
 

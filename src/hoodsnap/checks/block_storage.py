@@ -32,6 +32,9 @@ TASKS = {
 }
 """Service without volumes → what does not work while it is down."""
 
+DELETED = " (deleted)"
+"""Ending of the name of a deleted file."""
+
 WORKS = frozenset(["running", "live"])
 """States in lsblk of a device that works."""
 
@@ -79,9 +82,22 @@ def volume_backend_down(cloud: Cloud) -> Problems:
     served = _served(cloud)
     for service in services:
         yield from _of_service(cloud, service, services, served.pop(_place(service), ()))
+    if not any(service.binary == "cinder-scheduler" for service in services):
+        yield from _without_scheduler(services)
     for place, volumes in served.items():
         if not any(service.cluster == place for service in services):
             yield from _without_service(cloud, place, volumes)
+
+
+def _without_scheduler(services: tuple[VolumeService, ...]) -> Iterator[Problem]:
+    if services:
+        answer = next(iter(services[0].said.values()))
+        yield problem(
+            f"cinder lists {counted(len(services), 'service')}, but no cinder-scheduler: new "
+            "volumes are not scheduled",
+            hears(answer, "cinder", "services", scheduler=None),
+            UNIT="cinder-scheduler",
+        )
 
 
 def _served(cloud: Cloud) -> dict[str, tuple[Volume, ...]]:
@@ -337,6 +353,11 @@ def volume_share_differs(guest: Guest, host: Host, domain: Domain) -> Problems:
 
         mount -t nfs EXPORT FOLDER
 
+    If another file system is mounted over the share, find out what it is for, and unmount it. The
+    share below it appears again:
+
+        umount COVERED
+
     It worked if the share is mounted, and has the volume's file:
 
         findmnt FOLDER
@@ -358,7 +379,12 @@ def volume_share_differs(guest: Guest, host: Host, domain: Domain) -> Problems:
         folder = posixpath.dirname(path)
         title = guest.storage.volumes.title_of(mapping.volume_id or "")
         its = f"{guest.title}'s {title}"
-        names = {"VOLUME": mapping.volume_id, "FOLDER": folder, "EXPORT": connection.export}
+        names = {
+            "VOLUME": mapping.volume_id,
+            "FOLDER": folder,
+            "EXPORT": connection.export,
+            "COVERED": "",
+        }
         told = says(mapping, volume_id=mapping.volume_id).and_so(
             export=connection.export, device_path=path
         )
@@ -373,6 +399,7 @@ def volume_share_differs(guest: Guest, host: Host, domain: Domain) -> Problems:
                     VOLUME=mapping.volume_id,
                     FOLDER=folder,
                     EXPORT="",
+                    COVERED="",
                 )
             continue
         yield from _mounted(host, its, connection.export, folder, told, names)
@@ -385,7 +412,8 @@ def _is_hash(name: str) -> bool:
 def _mounted(
     host: Host, its: str, export: str, folder: str, told: Evidence, names: Mapping[str, object]
 ) -> Iterator[Problem]:
-    mount = next((one for one in reversed(host.devices.mounts) if one.folder == folder), None)
+    mounts = [one for one in host.devices.mounts if one.folder == folder]
+    mount = mounts[-1] if mounts else None
     listing = host.bundle.last("kernel", "/proc/self/mountinfo", host.name)
     if listing is None:
         raise UnheardError("/proc/self/mountinfo was not collected")
@@ -401,5 +429,61 @@ def _mounted(
             told,
             shown,
             severity=None,
-            **{**names, "EXPORT": ""},
+            **{**names, "EXPORT": "", "COVERED": folder},
+        )
+    elif len({one.number for one in mounts}) > 1 and not mount.type.startswith("nfs"):
+        shown = hears(listing, "kernel", folder, source=mount.source, type=mount.type)
+        yield problem(
+            f"{its} is on share {export}, which {mount.source} ({mount.type}) covers",
+            told,
+            shown,
+            severity=None,
+            **{**names, "EXPORT": "", "COVERED": folder},
+        )
+
+
+@check(Severity.WARNING)
+def loop_file_deleted(host: Host) -> Problems:
+    """The file below a loop device was deleted while the device is in use.
+
+    A loop device makes a disk out of a file, for example for a volume group or a file system with
+    volumes. The kernel keeps a deleted file until the device is detached. At the next reboot of the
+    host everything on it is lost.
+
+    Authority: The kernel.
+
+    Traps: A loop device without anything on it.
+
+    Next: Check what uses the device, and which file it had:
+
+        losetup --list
+        lsblk
+
+    Then copy the whole device to a file on a disk with enough room, while nothing writes to it:
+
+        dd if=/dev/DEVICE of=COPY bs=4M conv=sparse
+
+    It worked if the file has the size of the device:
+
+        ls -l COPY
+        lsblk
+
+    Not yet: Do not detach the device, do not unmount what is on it, and do not reboot the host.
+
+    Source: losetup(8); DevStack's `stack-volumes` volume groups.
+    """
+    for kname, path in host.devices.loops.items():
+        device = host.devices.by_name.get(kname)
+        if not path.endswith(DELETED) or device is None:
+            continue
+        if not device.mountpoints and not device.children:
+            continue
+        uses = several(device.mountpoints or device.children)
+        file = path.removesuffix(DELETED)
+        yield problem(
+            f"The file of host {host.name}'s loop device {kname}, {phrase.place(file)}, was "
+            f"deleted, but {uses} is on it",
+            hears(host.devices.said["losetup --json --list"], "losetup", kname, file=path),
+            says(device, kname=kname, size=device.size),
+            DEVICE=kname,
         )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
+from typing import NamedTuple
 
 from hoodsnap.check import Problem, Problems, check, problem
 from hoodsnap.checks.traps import building, never_launched, rescued, task_in_flight
@@ -17,17 +18,41 @@ from hoodsnap.facts.database.instance import Instance
 from hoodsnap.facts.database.request_spec import RequestSpec
 from hoodsnap.facts.domain.disk import Disk
 from hoodsnap.facts.domain.domain import Domain
-from hoodsnap.facts.fact import UnheardError, known, text
+from hoodsnap.facts.fact import Fact, UnheardError, known, text
 from hoodsnap.phrase import brief
 
 BUSY = frozenset(["queued", "saving", "importing", "uploading"])
 """Statuses of an image whose data is not complete yet."""
 
+OF_DATA = ("checksum", "size", "disk_format", "container_format")
+"""Fields that never change once an image is active."""
+
+OF_OWNER = ("name", "owner")
+"""Fields that the owner may change."""
+
+NOT_COPIED = ("img_mappings", "img_block_device_mapping")
+"""Properties that are too long for nova's copy."""
+
+WITHHELD = "[withheld]"
+"""Value of a property whose text was not recorded."""
+
 NO_KERNEL = frozenset(["", "nokernel"])
 """Values of kernel_id for an image that is no kernel's."""
 
-Copy = tuple[str, object, Evidence]
-"""Where a copy of a field is, its value, and the evidence."""
+
+class ImageCopy(NamedTuple):
+    """A copy of a field of an image."""
+
+    words: str
+    """Where it stands: `nova's request spec`."""
+    value: object
+    fact: Fact
+    field: str
+    """The fact's field that holds it."""
+
+    def evidence(self, name: str) -> Evidence:
+        """Return the evidence of the copy; it is made only for a copy that differs."""
+        return derives(self.fact, self.field, **{name: self.value})
 
 
 @check(Severity.ERROR, traps=[task_in_flight])
@@ -199,6 +224,16 @@ def image_record_differs(guest: Guest, cloud: Cloud, instance: Instance) -> Prob
     reason: UnheardError | None = None
     names = {"BASE": None, "IMAGE": instance.image}
     if instance.image is not None and (image := cloud.glance.by_id.get(instance.image)):
+        if image.id != instance.image:
+            yield problem(
+                f"glance returned image {brief(image.id)} for {guest.title}'s image "
+                f"{brief(instance.image)}",
+                says(instance, image=instance.image),
+                says(image, id=image.id),
+                BASE="",
+                IMAGE=instance.image,
+            )
+            return
         try:
             yield from _compared(guest.title, image, _copies(instance), names)
         except UnheardError as unheard:
@@ -218,72 +253,83 @@ def image_record_differs(guest: Guest, cloud: Cloud, instance: Instance) -> Prob
         raise reason
 
 
-def _copies(instance: Instance) -> Mapping[str, list[Copy]]:
+def _copies(instance: Instance) -> Mapping[str, list[ImageCopy]]:
     """Return field → its copies in nova's records."""
-    found: dict[str, list[Copy]] = {}
+    found: dict[str, list[ImageCopy]] = {}
     spec = known(lambda: instance.request_spec)
-    if isinstance(spec, RequestSpec) and known(lambda: spec.image) == instance.image:
-        for field, value in spec.image_fields.items():
-            shown = derives(spec, "image", **{field: value})
-            found.setdefault(field, []).append(("nova's request spec", value, shown))
-    for field, value in instance.image_copy.items():
-        if field in ("disk_format", "container_format"):
-            shown = derives(instance, "image_copy", **{field: value})
-            found.setdefault(field, []).append(("nova's system metadata", value, shown))
+    fields = known(lambda: spec.image_fields) if isinstance(spec, RequestSpec) else None
+    if isinstance(spec, RequestSpec) and fields and fields.get("id") == instance.image:
+        for field in (*OF_DATA, *OF_OWNER, "updated_at"):
+            if field in fields:
+                found[field] = [
+                    ImageCopy("nova's request spec", fields[field], spec, "image_fields")
+                ]
+    for field in ("disk_format", "container_format"):
+        if (value := instance.image_copy.get(field)) is not None:
+            copy = ImageCopy("nova's system metadata", value, instance, "image_copy")
+            found.setdefault(field, []).append(copy)
     return found
 
 
-def _of_volume(volume: Volume) -> Mapping[str, list[Copy]]:
+def _of_volume(volume: Volume) -> Mapping[str, list[ImageCopy]]:
     copied = dict(volume.image)
     copied["name"] = copied.pop("image_name", None)
     size = copied.get("size")
     if isinstance(size, str) and size.isdecimal() and len(size) < 19:
         copied["size"] = int(size)
     return {
-        field: [("cinder's copy", value, derives(volume, "image", **{field: value}))]
-        for field, value in copied.items()
+        field: [ImageCopy("cinder's copy", copied.get(field), volume, "image")]
+        for field in (*OF_DATA, *OF_OWNER)
     }
 
 
 def _compared(
     title: str,
     image: GlanceImage,
-    copies: Mapping[str, list[Copy]],
+    copies: Mapping[str, list[ImageCopy]],
     names: Mapping[str, str | None],
     made: datetime | None = None,
 ) -> Iterator[Problem]:
     """Yield the fields of an image's data whose copies differ from glance."""
     if image.status != "active":
         return
-    for field in ("checksum", "size", "disk_format", "container_format"):
+    for field in OF_DATA:
         theirs = getattr(image, field)
-        for where, value, evidence in copies.get(field, ()):
-            if theirs is None or value in (None, "") or value == theirs:
+        for copy in copies.get(field, ()):
+            if theirs is None or copy.value in (None, "") or copy.value == theirs:
                 continue
             yield problem(
                 f"{title}'s image {image.name or brief(image.id)} has {field} "
-                f"{brief(str(value))} in {where}, but {brief(str(theirs))} in glance",
+                f"{brief(str(copy.value))} in {copy.words}, but {brief(str(theirs))} in glance",
                 derives(image, field, **{field: theirs}),
-                evidence,
+                copy.evidence(field),
                 severity=None,
                 **names,
             )
-    since = image.updated_at
-    for field in ("name", "owner"):
-        for where, value, evidence in copies.get(field, ()):
-            changed = copies.get("updated_at") or ()
-            same = any(moment(other) == since for _, other, _ in changed)
-            same = same or (since is not None and made is not None and since < made)
-            theirs = getattr(image, field)
-            if same and theirs and value and value != theirs:
+    for field in OF_OWNER:
+        theirs = getattr(image, field)
+        for copy in copies.get(field, ()):
+            if not theirs or not copy.value or copy.value == theirs:
+                continue
+            if _is_unchanged(image, copies.get("updated_at") or (), made):
                 yield problem(
-                    f"{title}'s image has {field} {brief(str(value))} in {where}, but "
+                    f"{title}'s image has {field} {brief(str(copy.value))} in {copy.words}, but "
                     f"{brief(str(theirs))} in glance, which has not changed it since",
                     derives(image, field, **{field: theirs}),
-                    evidence,
+                    copy.evidence(field),
                     severity=Severity.NOTE,
                     **{**names, "BASE": ""},
                 )
+
+
+def _is_unchanged(image: GlanceImage, copies: Iterable[ImageCopy], made: datetime | None) -> bool:
+    """True if glance has not changed an image since the copy was made."""
+    since = image.updated_at
+    if since is None:
+        return False
+    return any(moment(copy.value) == since for copy in copies) or (
+        made is not None and since < made
+    )
 
 
 def _own_copy(guest: Guest, image: GlanceImage, instance: Instance) -> Iterator[Problem]:
@@ -291,11 +337,11 @@ def _own_copy(guest: Guest, image: GlanceImage, instance: Instance) -> Iterator[
     made, changed = moment(text(instance.raw, "created_at")), image.updated_at
     if made is None or changed is None or changed > made or image.status != "active":
         return
-    copy = dict(instance.image_copy)
+    copy = instance.image_copy
     title = f"{guest.title}'s copy of image {image.name or brief(image.id)}"
     for name, value in image.properties.items():
         own = copy.get(name)
-        if value == "[withheld]" or own == value[:255] or name.startswith(("img_m", "img_b")):
+        if own == value[:255] or name.startswith(NOT_COPIED) or value.startswith(WITHHELD):
             continue
         yield problem(
             f"{title} has {f'{name} {own}' if own is not None else f'no {name}'}, but it is "

@@ -59,6 +59,8 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
         "console-log-problem",
         "capacity-lie",
     ),
+    # Every volume of the share is the same finding.
+    "share-not-mounted": ("volume-share-differs", "volume-disk-differs"),
     # Whatever is on a full file system fails at its next write.
     "file-system-full": (
         "io-error-paused",
@@ -72,6 +74,8 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
         "io-error-paused",
         "paused-or-crashed-guest",
     ),
+    # The files of volumes are on a share that is not mounted there.
+    "volume-share-differs": ("disk-deleted-but-open", "volume-disk-differs"),
     # The file is gone for the next start, too.
     "disk-deleted-but-open": ("backing-file-missing", "server-without-disk", "disk-empty"),
     # The guest was evacuated but still runs on its old host.
@@ -194,6 +198,8 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
         "volume-record-differs",
         "volume-stuck",
     ),
+    # nova's record is wrong, not the guest's disk that was made from cinder's.
+    "volume-record-differs": ("volume-disk-differs",),
     # A guest without its storage hangs, is paused, or can't be stopped.
     "volume-paths-lost": (
         "power-state-stale",

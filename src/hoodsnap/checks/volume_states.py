@@ -40,7 +40,7 @@ COPIES = frozenset(
 """Statuses during which cinder copies or erases data."""
 
 STEPS = frozenset(["attaching", "detaching", "reserved", "extending"])
-"""Statuses that last for seconds."""
+"""Statuses that last for seconds, of volumes and of attachments."""
 
 FAILED = frozenset(
     (
@@ -112,12 +112,12 @@ def volume_stuck(guest: Guest, volumes: tuple[Volume, ...]) -> Problems:
     "Manage volumes"; nova `_detach_with_retry`.
     """
     for volume in volumes:
-        words = known(lambda volume=volume: _stuck(volume))  # type: ignore[misc]
-        if words is None:
-            continue
-        if volume.status == "reserved" and _is_shelved(guest):
-            continue
         plugged = guest.storage.plugged(volume.id)
+        words = known(lambda volume=volume: _stuck(volume))  # type: ignore[misc]
+        if words is None and plugged and guest.storage.mapped(volume.id):
+            words = _unfit(volume)
+        if words is None or (volume.status == "reserved" and _is_shelved(guest)):
+            continue
         if plugged and volume.status in ("error", "error_deleting", "deleting"):
             continue  # volume-free-in-cinder-but-open reports it
         rows = guest.storage.mapped(volume.id)
@@ -242,6 +242,13 @@ def _stuck(volume: Volume) -> str | None:
     return f"has been {state} {phrase.since(since, asked)}"
 
 
+def _unfit(volume: Volume) -> str | None:
+    """Return the status in words, if a volume that a server uses can't have it."""
+    if volume.status in COPIES | STEPS | FAILED | {"in-use", "available"}:
+        return None
+    return f"has status {volume.status or 'unknown'} in cinder"
+
+
 def _for(volume: Volume, asked: datetime) -> str:
     since = moment(volume.updated_at)
     return "" if since is None else f" {phrase.since(since, asked)}"
@@ -335,7 +342,7 @@ def attachment_stuck(guest: Guest, instance: Instance) -> Problems:
         volume = cinder.by_id.get(attachment.volume_id)
         since = max(_times(mapping.raw.get("updated_at"), volume), default=None)
         asked = next(iter(attachment.said.values())).at
-        if since is None or asked - since < AGE:
+        if since is None or (asked - since < AGE and attachment.status in STEPS):
             continue
         plugged = any(
             one.domain.uuid == guest.uuid for one in guest.storage.plugged(attachment.volume_id)

@@ -35,6 +35,7 @@ PLACEHOLDERS: Mapping[str, str] = {
     "CONSUMER": "UUID of the consumer in placement",
     "COPIED": "target of the disk that is being copied: vda",
     "COPY": "path of a new file on a disk with enough room",
+    "COVERED": "folder in which the other file system is mounted",
     "DAEMON": "process id of the daemon",
     "DATABASE": "name of the cell's database",
     "DEVICE": "kernel name of the device: sdb",
@@ -111,7 +112,7 @@ READ_ONLY = re.compile(
     r"(cat|df|du|findmnt|free|fuser -v|grep|head|hostname|journalctl|last|ls|lsblk|lsof|namei"
     r"|printf|ps|readlink"
     r"|sha256sum|ss|stat|systemctl (status|show|is-active|list-units)|tail|tr|date --utc"
-    r"|iscsiadm -m session|multipath -ll|sg_inq"
+    r"|iscsiadm -m session|losetup --list|multipath -ll|sg_inq"
     r"|ip -d link show|ip link show|ip netns list|ip -brief address|ip -n \S+ (address|route)$"
     r"|ip netns exec \S+ iptables-save -t nat$"
     r"|ovs-vsctl (get|show|(--columns=\S+ )?list)|ovs-ofctl dump-flows|SELECT"

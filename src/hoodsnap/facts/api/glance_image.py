@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import ClassVar
 
 from hoodsnap.bundle import Answer
@@ -100,7 +101,7 @@ class GlanceImage(Fact):
         """Of a snapshot, the server that it was made from; else None."""
         return text(self.raw, "instance_uuid") if "instance_uuid" in self.raw else None
 
-    @property
+    @cached_property
     def properties(self) -> Mapping[str, str]:
         """Properties that nova acts on, and copies to each server."""
         return {
@@ -109,7 +110,7 @@ class GlanceImage(Fact):
             if isinstance(value, str) and _PROPERTY.fullmatch(name)
         }
 
-    @property
+    @cached_property
     def updated_at(self) -> datetime | None:
         """Time of the last change of the image or its properties; None if it can't be read."""
         return moment(text(self.raw, "updated_at"))

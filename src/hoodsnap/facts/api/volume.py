@@ -130,9 +130,9 @@ class Attachment(Fact):
 
     @property
     def mode(self) -> str | None:
-        """`rw` or `ro`; None if it was not attached yet."""
+        """`rw` or `ro`; None if it was not attached yet, which cinder writes as `null`."""
         mode = text(self.raw, "attach_mode") if "attach_mode" in self.raw else None
-        return mode if mode in ("rw", "ro") else None
+        return None if mode in ("null", "") else mode
 
     @property
     def connection(self) -> Connection:

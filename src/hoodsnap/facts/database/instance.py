@@ -394,7 +394,7 @@ class Instance(Fact):
             and text(row.cells, "status") in ("allocated", "claimed")
         }
 
-    @property
+    @cached_property
     def request_spec(self) -> RequestSpec | Answer:
         """The scheduler's criteria for the next move, or the answer that proves its absence.
 

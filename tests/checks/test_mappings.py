@@ -1,0 +1,109 @@
+"""nova's block device mappings: each is complete, and one of them is the boot disk."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.checks.test_attachments import NOBODY, connection, row_of, volume_says
+from tests.conftest import RecordedHost
+
+
+def test_bdm_record_bad(host: RecordedHost) -> None:
+    volume, _ = host.volume("vm-data")
+    number = row_of(host, volume)["id"]
+    host.mappings(lambda row: [row, row | {"id": 999}] if row["volume_id"] == volume else [row])
+
+    assert host.findings() == [
+        f"bdm-record-bad of vm-data: bdm reports id = {number}, volume_id = {volume};"
+        f" bdm reports id = 999, volume_id = {volume}"
+    ]
+    assert host.headlines() == [
+        f"nova has 2 mappings of volume data-vol for vm-data: rows {number} and 999"
+    ]
+
+
+def test_bdm_record_bad_without_a_connection(host: RecordedHost) -> None:
+    volume, _ = host.volume("vm-data")
+    host.mapping(volume, connection_info=None)
+
+    assert host.findings() == [
+        "bdm-record-bad of vm-data: instance reports vm_state = active;"
+        f" bdm reports volume_id = {volume}, no connection_info"
+    ]
+
+
+def test_bdm_record_bad_with_invalid_json(host: RecordedHost) -> None:
+    volume, _ = host.volume("vm-data")
+    host.mapping(volume, connection_info="[withheld]")
+
+    assert host.findings() == [
+        f"bdm-record-bad of vm-data: bdm reports volume_id = {volume}, connection_info = not valid JSON"
+    ]
+
+
+def test_bdm_record_bad_with_another_volumes_serial(host: RecordedHost) -> None:
+    volume, _ = host.volume("vm-data")
+    host.mapping(volume, connection_info=connection(host, volume, serial=NOBODY))
+
+    assert host.findings() == [
+        f"bdm-record-bad of vm-data: bdm reports volume_id = {volume},"
+        f" connection_info = serial {NOBODY}"
+    ]
+
+
+def test_a_volume_migrated_by_cinder_keeps_its_old_serial(host: RecordedHost) -> None:
+    volume, _ = host.volume("vm-data")
+    host.mapping(volume, connection_info=connection(host, volume, serial=NOBODY))
+    volume_says(host, volume, **{"os-vol-mig-status-attr:name_id": NOBODY})
+
+    assert host.findings() == []
+
+
+def test_bdm_record_bad_with_another_connection_than_cinders(host: RecordedHost) -> None:
+    volume, attachment = host.volume("vm-data")
+    host.mapping(volume, connection_info=connection(host, volume, driver_volume_type="rbd"))
+
+    assert host.findings() == [
+        f"bdm-record-bad of vm-data: bdm reports volume_id = {volume},"
+        f" connection_info = driver_volume_type rbd; attachment reports id = {attachment},"
+        " connection_info = driver_volume_type nfs"
+    ]
+
+
+def test_root_bdm_broken(host: RecordedHost) -> None:
+    uuid = host.uuid("vm-bfv")
+    host.mappings(lambda row: [row | _index(row, 3)] if row["instance_uuid"] == uuid else [row])
+
+    assert [line.partition("; bdm")[0] for line in host.findings()] == [
+        "root-bdm-broken of vm-bfv: instance reports no image"
+    ]
+    assert host.headlines() == ["nova has no boot disk of vm-bfv: 0 of 1 rows have boot_index 0"]
+
+
+def _index(row: dict[str, Any], index: int) -> dict[str, Any]:
+    return {"boot_index": index} if "boot_index" in row else {}
+
+
+def test_root_bdm_broken_with_two_roots(host: RecordedHost) -> None:
+    volume, _ = host.volume("vm-data")
+    host.mapping(volume, boot_index=0)
+
+    [finding] = [line for line in host.findings() if line.startswith("root-bdm-broken")]
+    assert finding.count("boot_index = 0") == 2
+
+
+def test_root_bdm_broken_with_a_volume_that_is_not_bootable(host: RecordedHost) -> None:
+    volume, _ = host.volume("vm-bfv")
+    volume_says(host, volume, bootable="false")
+
+    assert host.findings() == [
+        f"root-bdm-broken of vm-bfv: bdm reports boot_index = 0, volume_id = {volume};"
+        f" volume reports id = {volume}, bootable = False"
+    ]
+
+
+def test_a_server_without_any_row_predates_block_device_mappings(host: RecordedHost) -> None:
+    uuid = host.uuid("vm-plain")
+    host.mappings(lambda row: [] if row["instance_uuid"] == uuid else [row])
+
+    assert host.findings() == []
