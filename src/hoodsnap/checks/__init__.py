@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from hoodsnap.check import Check
 from hoodsnap.checks import (
+    api_lists,
     attachments,
     cache,
     capture,
     cgroups,
     chain,
+    compute_node,
+    configuration,
     console,
+    copies,
     corruption,
     daemons,
     definition,
@@ -23,10 +27,12 @@ from hoodsnap.checks import (
     image,
     monitor,
     moves,
+    nova_rows,
     placement,
     ports,
     records,
     residue,
+    server_groups,
     services,
     shape,
     state,
@@ -38,6 +44,7 @@ TOPICS = (
     *(
         capture,
         host,
+        compute_node,
         services,
         daemons,
         corruption,
@@ -48,8 +55,22 @@ TOPICS = (
         cache,
         volumes,
     ),
-    *(moves, identity, records, state, monitor, residue, attachments, devices, ports, taps),
+    *(
+        moves,
+        identity,
+        records,
+        nova_rows,
+        copies,
+        state,
+        monitor,
+        residue,
+        attachments,
+        devices,
+        ports,
+        taps,
+    ),
     *(placement, shape, drift, hardware, cgroups, hypervisor, console),
+    *(server_groups, api_lists, configuration),
 )
 """In the order in which they run and are listed: first those that make all others worthless."""
 

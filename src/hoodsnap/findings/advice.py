@@ -29,6 +29,7 @@ PLACEHOLDERS: Mapping[str, str] = {
     "ATTACHMENT": "id of the attachment in cinder",
     "BASE": "path of the base image",
     "BINARY": "path of the QEMU binary",
+    "BUILT": "UUID of the server whose build request is left",
     "CELL": "UUID of the cell, from `nova-manage cell_v2 list_cells`",
     "COLUMN": "column of the mapping: cell_id or queued_for_delete",
     "CONSUMER": "UUID of the consumer in placement",
@@ -39,6 +40,7 @@ PLACEHOLDERS: Mapping[str, str] = {
     "DEVICE": "kernel name of the device: sdb",
     "DISABLED": "name of the host whose service an operator disabled",
     "DISK": "path of the disk",
+    "EXTRA_ROW": "path of a file with the server's row of instance_extra, as mysqldump writes it",
     "FD": "number of the open file, from the command before",
     "FLAVOR": "name of the flavor",
     "FOLDER": "path of the guest's folder",
@@ -46,8 +48,10 @@ PLACEHOLDERS: Mapping[str, str] = {
     "FOUND": "path at which the file is now",
     "GIB": "size in GiB",
     "GROUP": "path of the control group",
+    "GROUP_ID": "UUID of the server group",
     "GUEST": "UUID of the server whose guest is to start again",
     "HYPERVISOR": "hypervisor host name",
+    "ID": "number of the row",
     "IMAGE": "id of the image in glance",
     "LINK": "name that the network device has now",
     "LOG": "path of the log file",
@@ -57,11 +61,14 @@ PLACEHOLDERS: Mapping[str, str] = {
     "MODE": "change of the mode, such as a+x",
     "NETWORK": "id of the network",
     "NEW": "path of a new file",
+    "OPTION": "name of the option in nova.conf",
     "OTHER": "UUID of the other server",
     "OTHER_FLAVOR": "name of a flavor to resize to",
     "OTHER_PID": "process id of the other QEMU",
+    "OWNER": "id of the project or user that owns the server",
     "PATH": "path of the device or file",
     "PORT": "id of the port",
+    "PROJECT": "id of the project in keystone",
     "PROVIDER": "UUID of the resource provider",
     "QUOTA": "quota in microseconds per period",
     "ROW": "id of the row",
@@ -71,14 +78,17 @@ PLACEHOLDERS: Mapping[str, str] = {
     "SIZE": "size in bytes",
     "SNAPSHOT": "name of the snapshot, from `virsh snapshot-list`",
     "STATUS": "status of the migration: error or finished",
+    "TABLE": "name of the table in nova's database",
     "TAP": "name of the tap device",
     "TARGET": "target of the disk: vda",
     "TYPE": "machine type",
     "UNIT": "name of the daemon's systemd unit, from `systemctl list-units`",
+    "USER": "id of the user in keystone",
     "VALUE": "value of the column",
     "VOLUME": "id of the volume",
     "WRONG": "name of the domain that must not run",
     "WWID": "WWID of the multipath map",
+    "ZONE": "name of the availability zone",
 }
 """Placeholder → what to put there."""
 
@@ -91,8 +101,10 @@ READ_ONLY = re.compile(
     r"|iscsiadm -m session|multipath -ll|sg_inq"
     r"|ip -d link show|ip link show|ovs-vsctl (get|(--columns=\S+ )?list)|SELECT"
     r"|qemu-img (info|check -f \S+ \S+$)"
+    r"|chronyc tracking"
     r"|virsh (capabilities|dom\w+|dumpxml|list|managedsave-dumpxml|memtune \S+$|schedinfo \S+$"
-    r"|secret-list|snapshot-list|uri|vcpucount|vcpupin \S+$|blockjob \S+ \S+ --info)"
+    r"|nodeinfo|secret-list|snapshot-list|uri|vcpucount|vcpupin \S+$|version"
+    r"|blockjob \S+ \S+ --info)"
     r"|openstack [^|>;]*\b(list|show)\b|cinder --os-volume-api-version 3.27 attachment-list"
     r"|nova-manage (cell_v2 (list_cells|verify_instance)|libvirt get_machine_type"
     r"|placement audit --verbose|placement heal_allocations .*--dry-run|volume_attachment show))"

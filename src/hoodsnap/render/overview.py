@@ -11,7 +11,7 @@ from enum import IntEnum
 
 from hoodsnap.evidence import Severity
 from hoodsnap.facts.cloud.guest import Guest
-from hoodsnap.facts.fact import NOT_READ, UnheardError, caught
+from hoodsnap.facts.fact import NOT_READ, UnheardError, caught, known
 from hoodsnap.facts.layer import LAYERS, NOVA, NOVA_DB
 from hoodsnap.findings.analysis import Report
 from hoodsnap.findings.finding import Finding, Skip
@@ -208,7 +208,8 @@ def _nova(guest: Guest) -> str:
     if record is None:
         return _missing(guest, "nova", "nova-db")
     state = guest.server.status if guest.server is not None else record.vm_state.upper()
-    return f"{state} ({record.task_state})" if record.task_state else state
+    task = known(lambda: record.task_state)
+    return f"{state} ({task})" if task else state
 
 
 def _libvirt(guest: Guest) -> str:
