@@ -10,7 +10,7 @@ COMPILE := $(VENV)/release/bin/pip-compile --quiet --generate-hashes --allow-uns
 	--no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs site lab lab-down test-page test-lab test-tools record churn bench fuzz requirements dist test-dist sbom clean
+.PHONY: help demo test lint docs site lab lab-down test-page test-lab test-tools record churn bench census fuzz requirements dist test-dist sbom clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -70,6 +70,9 @@ churn: $(VENV)/lab ## look for false alarms for ten minutes while guests come an
 
 bench: $(VENV)/dev ## measure every limit, as ratios within one run
 	$(BIN)/python -m bench
+
+census: $(VENV)/dev ## change every kind of recorded leaf, and fail if nothing notices and nobody declared it
+	$(BIN)/python -m tests.census
 
 requirements: $(VENV)/release ## pin and hash in requirements/ what users install, at the versions of constraints.txt
 	for extra in collect grading reports query; do $(COMPILE) --extra $$extra -o requirements/$$extra.txt pyproject.toml || exit 1; done

@@ -1,0 +1,151 @@
+"""The command: `python -m tests.census`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from tests.census.census import Count, census, ways_of
+from tests.census.declared import Declaration, complaints, declaration_of, load
+from tests.census.edit import edited
+from tests.census.recordings import RECORDINGS, recording
+from tests.census.result import RESULT, Row, written
+from tests.census.told import Tellers
+from tests.census.verdict import Word
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run a census, print its table, and return 1 if a leaf is silent and not declared."""
+    parser = argparse.ArgumentParser(prog="python -m tests.census", description=__doc__)
+    parser.add_argument("--layer", action="append", help="only this layer; repeatable")
+    parser.add_argument("--leaf", help="try each mutation of one leaf: 'QUESTION|PATH'")
+    parser.add_argument("--out", type=Path, help="write all verdicts, with values, to this file")
+    parser.add_argument("--members", action="store_true", help="list silent members, too")
+    parser.add_argument("--check", action="store_true", help="fail if result.tsv is outdated")
+    chosen = parser.parse_args(arguments)
+    if chosen.leaf:
+        return _try(chosen.leaf)
+    started = time.monotonic()
+    rows = [_row(count) for count in census(chosen.layer)]
+    if chosen.out:
+        chosen.out.write_text("".join(written(rows, values=True)))
+    declared = [one for one in load() if not chosen.layer or one.layer in chosen.layer]
+    holes = _holes(rows, declared, members=chosen.members)
+    for row in holes:
+        told = ",".join(row.told) or "-"
+        print("\t".join((*row.kind, row.word.name.lower(), f"told by {told}", row.old, row.new)))
+    wrong = list(complaints(declared, rows))
+    for complaint in wrong:
+        print(complaint)
+    print("\n".join(_table(rows, declared)))
+    print(f"{len(rows)} kinds in {time.monotonic() - started:.0f} s")
+    if not chosen.layer:
+        wrong += _kept("".join(written(rows)), check=chosen.check)
+    return 1 if holes or wrong else 0
+
+
+def _kept(text: str, *, check: bool) -> list[str]:
+    if RESULT.exists() and RESULT.read_text() == text:
+        return []
+    if check:
+        print("result.tsv is outdated")
+        return ["outdated"]
+    RESULT.write_text(text)
+    return []
+
+
+_TELLERS: dict[str, Tellers] = {}
+
+
+def _row(count: Count) -> Row:
+    if count.recording not in _TELLERS:
+        _TELLERS[count.recording] = Tellers(recording(count.recording).bundle)
+    tellers = _TELLERS[count.recording]
+    old, new = (" ".join(str(value).split())[:40] for value in (count.value, count.new))
+    return Row(
+        *(count.kind, count.verdict.word, count.verdict.by, count.mutation),
+        tellers.others(count.kind, count.value),
+        count.recording,
+        tellers.mention(count.kind.layer, count.value),
+        *(old, new),
+    )
+
+
+def _holes(rows: Iterable[Row], declared: Sequence[Declaration], *, members: bool) -> list[Row]:
+    """Return the leaves that nothing notices and nobody declared."""
+    return sorted(
+        (
+            row
+            for row in rows
+            if not row.is_noticed
+            and (members or not row.is_member)
+            and declaration_of(declared, row.kind) is None
+        ),
+        key=lambda row: row.kind,
+    )
+
+
+def _table(rows: Iterable[Row], declared: Sequence[Declaration]) -> Iterable[str]:
+    layers: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        for name in (row.kind.layer, "all"):
+            layers[f"{name} (members)" if row.is_member else name].append(row)
+    yield (
+        "layer                 kinds  judged  joined   shown declared    skip  silent  crash"
+        "   told: judged, declared, left   mentioned: judged"
+    )
+    for name in sorted(layers, key=lambda name: (name.startswith("all"), name)):
+        yield _line(name, layers[name], declared)
+
+
+def _line(name: str, rows: Sequence[Row], declared: Sequence[Declaration]) -> str:
+    words = [row.word for row in rows]
+    named = [declaration_of(declared, row.kind) is not None for row in rows]
+    left = [row for row, known in zip(rows, named, strict=True) if not known]
+    told = [row for row in rows if row.told]
+    judged = sum(row.is_judged for row in told)
+    untold = sum(bool(row.told) and not row.is_judged for row in left)
+    mentioned = [row for row in rows if row.mentions]
+    of_mentioned = sum(row.is_judged for row in mentioned)
+    counts = (
+        *(len(rows), words.count(Word.JUDGED), words.count(Word.JOINED), words.count(Word.SHOWN)),
+        sum(named),
+        *(
+            sum(row.word is word for row in left)
+            for word in (Word.SKIPPED, Word.SILENT, Word.CRASH)
+        ),
+    )
+    cells = "".join(f"{count:8}" for count in counts)
+    return (
+        f"{name:19}{cells}   {len(told):5}: {judged:5}, {len(told) - judged - untold:5}, {untold:5}"
+        f"   {len(mentioned):5}: {of_mentioned}"
+    )
+
+
+def _try(wanted: str) -> int:
+    """Print what each mutation of a leaf does, in the first recording that has it."""
+    question, _, path = wanted.partition("|")
+    for name in RECORDINGS:
+        home = recording(name)
+        for leaf in (*home.leaves.all, *home.leaves.members):
+            if (leaf.kind.question, leaf.kind.path) != (question, path):
+                continue
+            print(f"{name}: {home.bundle.answers[leaf.answer].query}")
+            for mutation in ways_of(home, leaf):
+                mutant = edited(home.leaves, [mutation.edit])
+                verdict = home.judge.verdict(mutant)
+                if verdict.word > Word.SHOWN:
+                    verdict = min(verdict, home.judge.shows(mutant))
+                print(f"  {mutation.name:8}{mutation.old!r} -> {mutation.edit.new!r}")
+                print(f"          {verdict.word.name.lower()} {verdict.by}")
+            return 0
+    print(f"no recording has a leaf {question!r} {path!r}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

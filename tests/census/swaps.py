@@ -1,0 +1,156 @@
+"""Swaps: two running guests have each other's identity in one layer, and every one must be found.
+
+Swapped are the values of one kind of leaf, and all values of a whole layer.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from tests.census.edit import Edit, How, edited, with_value
+from tests.census.leaf import Leaf, Leaves
+from tests.census.question import is_counted
+from tests.census.recordings import recording
+from tests.census.verdict import Verdict
+
+from hoodsnap.bundle import Answer, Bundle
+from hoodsnap.facts.cloud.guest import Guest
+
+Things = dict[str, tuple[str, ...]]
+"""The identities of a guest by what they identify."""
+
+
+class Swap(NamedTuple):
+    """Two guests' values of one thing in one layer, and what noticed that they are swapped."""
+
+    layer: str
+    question: str
+    """Empty if they are swapped in all answers of the layer."""
+    path: str
+    thing: str
+    one: str
+    other: str
+    verdict: Verdict
+
+
+def things(guest: Guest) -> Things:
+    """Return the identities that are the guest's own."""
+    assert guest.domain is not None
+    assert guest.process is not None
+    found = {
+        "UUID": (guest.uuid,),
+        "name": (guest.name or "",),
+        "domain name": (guest.domain.name,),
+        "process": (str(guest.process.pid),),
+        "port": tuple(port.id for port in guest.ports or ()),
+        "MAC": tuple(port.mac for port in guest.ports or ()),
+        "address": tuple(address for port in guest.ports or () for address in port.addresses),
+        "tap": tuple(tap.name for tap in guest.taps or ()),
+        "volume": tuple(volume.id for volume in guest.volumes or ()),
+        "disk file": tuple(disk.source or "" for disk in guest.domain.disks),
+    }
+    return {name: tuple(filter(None, values)) for name, values in found.items() if any(values)}
+
+
+def swaps(name: str = "healthy") -> Iterator[Swap]:
+    """Yield the verdict on each swap between the guests of a recording."""
+    home = recording(name)
+    running = [guest for guest in home.judge.report.cloud.guests if guest.runs]
+    running.sort(key=lambda guest: (-len(things(guest)), guest.name or ""))
+    with multiprocessing.get_context("fork").Pool() as pool:
+        mutants = [*_of_leaves(name, running), *_of_layers(name, running)]
+        yield from pool.imap_unordered(_judged, mutants)
+
+
+class _Mutant(NamedTuple):
+    recording: str
+    swap: tuple[str, str, str, str, str, str]
+    edits: tuple[Edit, ...]
+
+
+def _judged(mutant: _Mutant) -> Swap:
+    home = recording(mutant.recording)
+    if mutant.edits:
+        bundle = edited(home.leaves, mutant.edits)
+    else:
+        layer, *_, one, other = mutant.swap
+        bundle = exchanged(home.bundle, layer, one, other)
+    return Swap(*mutant.swap, home.judge.verdict(bundle))
+
+
+def _of_leaves(name: str, running: list[Guest]) -> Iterator[_Mutant]:
+    home = recording(name)
+    leaves = {
+        guest.uuid: {leaf.kind: leaf for leaf in Leaves(home.bundle, guest).all}
+        for guest in running
+    }
+    done: set[object] = set()
+    for one in running:
+        for other in running:
+            for kind, leaf in leaves[one.uuid].items():
+                there = leaves[other.uuid].get(kind)
+                if kind in done or there is None or there.value == leaf.value:
+                    continue
+                thing = _thing(leaf, things(one), there, things(other))
+                if thing is not None:
+                    done.add(kind)
+                    edits = (_put(leaf, there.value), _put(there, leaf.value))
+                    yield _Mutant(name, (*kind, thing, leaf.value, there.value), edits)
+
+
+def _put(leaf: Leaf, new: object) -> Edit:
+    return Edit(leaf.kind[:2], leaf.answer, leaf.place, How.PUT, new)
+
+
+def _thing(leaf: Leaf, mine: Things, there: Leaf, theirs: Things) -> str | None:
+    """Return what both values identify, each of its own guest."""
+    if not isinstance(leaf.value, str) or not isinstance(there.value, str):
+        return None
+    for thing in sorted(mine.keys() & theirs.keys()):
+        if thing == "process":
+            ours, foreign = leaf.value in mine[thing], there.value in theirs[thing]
+        else:
+            ours = any(text in leaf.value for text in mine[thing])
+            foreign = any(text in there.value for text in theirs[thing])
+        if ours and foreign:
+            return thing
+    return None
+
+
+def _of_layers(name: str, running: list[Guest]) -> Iterator[_Mutant]:
+    home = recording(name)
+    texts = {layer: _text(home.bundle, layer) for layer in home.bundle.by_layer}
+    for layer, text in texts.items():
+        for thing in things(running[0]):
+            found = _pair(running, thing, text)
+            if found is not None and thing != "process":
+                yield _Mutant(name, (layer, "", "", thing, *found), ())
+
+
+def _pair(running: list[Guest], thing: str, text: str) -> tuple[str, str] | None:
+    values = [value for guest in running for value in things(guest).get(thing, ())[:1]]
+    told = [value for value in dict.fromkeys(values) if value in text]
+    return (told[0], told[1]) if len(told) > 1 else None
+
+
+def _text(bundle: Bundle, layer: str) -> str:
+    return "\n".join(
+        json.dumps(answer.value) for answer in bundle.by_layer[layer] if is_counted(answer)
+    )
+
+
+def exchanged(bundle: Bundle, layer: str, one: str, other: str) -> Bundle:
+    """Return a recording in whose answers of one layer two texts stand for each other."""
+
+    def changed(answer: Answer) -> Answer:
+        if answer.layer != layer or not is_counted(answer):
+            return answer
+        is_text = isinstance(answer.value, str)
+        text = answer.value if is_text else json.dumps(answer.value)
+        text = other.join(part.replace(other, one) for part in text.split(one))
+        return with_value(answer, text if is_text else json.loads(text))
+
+    return bundle.with_answers(map(changed, bundle.answers))
