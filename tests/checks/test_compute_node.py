@@ -231,8 +231,8 @@ def test_compute_node_outdated(host: RecordedHost) -> None:
          "Placement has VCPU of compute node vm with ratio 16, but nova.conf of host vm has"
          " cpu_allocation_ratio 4"),
         ("DEFAULT", {"reserved_host_memory_mb": "4096"},
-         "Placement has 512 MEMORY_MB of compute node vm reserved, but nova.conf of host vm has"
-         " reserved_host_memory_mb 4096"),
+         "Placement has 512 MEMORY_MB of compute node vm reserved, but reserved_host_memory_mb of host"
+         " vm is 4096"),
     ],
 )  # fmt: skip
 def test_compute_node_outdated_by_nova_conf(

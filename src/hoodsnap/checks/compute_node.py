@@ -301,14 +301,18 @@ CPU_OPTIONS = (
 """Options of nova.conf that give guests a part of the host's CPUs."""
 
 RATIOS = {
-    "VCPU": ("cpu_allocation_ratio", 16.0),
-    "MEMORY_MB": ("ram_allocation_ratio", 1.5),
-    "DISK_GB": ("disk_allocation_ratio", 1.0),
+    "VCPU": "cpu_allocation_ratio",
+    "MEMORY_MB": "ram_allocation_ratio",
+    "DISK_GB": "disk_allocation_ratio",
 }
-"""Resource class → option of nova.conf, and column of `compute_nodes`, with its allocation ratio;
-and the ratio if neither it nor `initial_…` is set."""
+"""Resource class → option of nova.conf with its allocation ratio. If it is not set, operators set
+the ratio in placement."""
 
-RESERVED = {"MEMORY_MB": ("reserved_host_memory_mb", 512), "VCPU": ("reserved_host_cpus", 0)}
+RESERVED = {
+    "MEMORY_MB": ("reserved_host_memory_mb", 512),
+    "VCPU": ("reserved_host_cpus", 0),
+    "DISK_GB": ("reserved_host_disk_mb", 0),
+}
 """Resource class → option of nova.conf with the reserved amount, and its default."""
 
 
@@ -491,11 +495,11 @@ def _inventory(host: Host, node: ComputeNode) -> Iterator[Difference]:
 
 
 def _ratios(host: Host, node: ComputeNode) -> Iterator[Difference]:
-    """Compare placement's allocation ratios with nova.conf, and with the row."""
+    """Compare placement's allocation ratios with nova.conf, if it sets them."""
     provider = host.provider
     if provider is None:
         return
-    for name, (option, default) in RATIOS.items():
+    for name, option in RATIOS.items():
         inventory = provider.inventories.get(name)
         if inventory is None:
             continue
@@ -507,24 +511,6 @@ def _ratios(host: Host, node: ComputeNode) -> Iterator[Difference]:
                 _offered(host, name, inventory),
                 _conf(host, f"DEFAULT.{option}", **{option: wanted}),
             )
-            continue
-        kept = _number(node.raw.get(option))
-        # Zero stands for the default, which the row held before Stein.
-        if not wanted and kept and abs(kept - inventory.ratio) > 0.001:
-            initial = _number(host.option("DEFAULT", f"initial_{option}")) or default
-            if abs(kept - initial) > 0.001 and abs(inventory.ratio - initial) <= 0.001:
-                yield from _other_ratio(host, node, name, option, kept, inventory)
-
-
-def _other_ratio(
-    host: Host, node: ComputeNode, name: str, option: str, kept: float, inventory: Inventory
-) -> Iterator[Difference]:
-    yield (
-        f"Compute node {_node_name(node)} has {option} {kept:g} in nova, but ratio "
-        f"{inventory.ratio:g} of {name} in placement",
-        derives(node, option, **{option: kept}),
-        _offered(host, name, inventory),
-    )
 
 
 def _offered(host: Host, name: str, inventory: Inventory) -> Evidence:
@@ -536,23 +522,30 @@ def _offered(host: Host, name: str, inventory: Inventory) -> Evidence:
 
 
 def _reserved(host: Host, node: ComputeNode) -> Iterator[Difference]:
-    """Compare placement's reserved amounts with nova.conf, if it sets them."""
+    """Compare placement's reserved amounts with nova.conf, or with the defaults."""
     provider = host.provider
     if provider is None:
         return
-    for name, (option, _) in RESERVED.items():
+    special = (
+        ("DEFAULT", "reserved_huge_pages"),
+        ("workarounds", "reserve_disk_resource_for_image_cache"),
+        ("workarounds", "report_ivshmem_memory_as_reserved"),
+        *CPU_OPTIONS,
+    )
+    if any(host.option(section, name) for section, name in special):
+        return  # they add to what is reserved
+    for name, (option, default) in RESERVED.items():
         inventory, written = provider.inventories.get(name), host.option("DEFAULT", option)
-        wanted = whole(written) if written else None
-        # Pinned CPUs are reserved elsewhere, and huge pages and shared memory add to the amount.
+        wanted = whole(written) if written else default
+        if name == "DISK_GB" and wanted is not None:
+            wanted = -(-wanted // 1024)
         if inventory is None or wanted is None or inventory.reserved == wanted:
-            continue
-        if host.option("DEFAULT", "reserved_huge_pages") or "PCPU" in provider.inventories:
             continue
         yield (
             f"Placement has {inventory.reserved} {name} of compute node {_node_name(node)} "
-            f"reserved, but nova.conf of host {host.name} has {option} {wanted}",
+            f"reserved, but {option} of host {host.name} is {written or f'{default} by default'}",
             _offered(host, name, inventory),
-            _conf(host, f"DEFAULT.{option}", **{option: wanted}),
+            _conf(host, f"DEFAULT.{option}", **{option: written or default}),
         )
 
 

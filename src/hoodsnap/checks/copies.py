@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
 from hoodsnap.agreement import Thing, Told, disagreements
-from hoodsnap.check import Problems, check, problem
+from hoodsnap.check import Problem, Problems, check, problem
 from hoodsnap.checks.traps import building, migrating, moving_to_another_cell, task_in_flight
 from hoodsnap.evidence import Severity, derives, hears
 from hoodsnap.facts.api.allocation import Allocation
@@ -99,6 +99,15 @@ def _root_device(instance: Instance) -> str | None:
     return next(iter(names)) if len(names) == 1 else None
 
 
+def _flavor_id(instance: Instance) -> str | None:
+    """Return the id of the flavor whose row the record names; None if it was deleted since."""
+    number = instance.raw.get("instance_type_id")
+    for row in instance.tables.of("flavors") if instance.tables is not None and number else ():
+        if row.cells.get("id") == number and not row.cells.get("deleted"):
+            return text(row.cells, "flavorid")
+    return None
+
+
 SERVER = (
     Thing("name", (_row("display_name"), _api("name"))),
     Thing("host name", (_row("hostname"), _api("OS-EXT-SRV-ATTR:hostname"))),
@@ -125,6 +134,13 @@ SERVER = (
     Thing("creation", (_column_time("created_at"), _time("created"))),
     Thing("launch", (_column_time("launched_at"), _time("OS-SRV-USG:launched_at"))),
     Thing("flavor", (_stored("name"), _flavor("original_name"))),
+    Thing(
+        "flavor id",
+        (
+            _stored("flavorid"),
+            Told("instance", "nova's flavors", "instance_type_id", _flavor_id),
+        ),
+    ),
 )
 """What the API tells of a server, and the row of the cell's database that it reads."""
 
@@ -233,7 +249,7 @@ def owner_copies_differ(
 
     Traps: The mapping has a user since Stein, and an old mapping has none. An allocation that was
     written before Pike has an owner of zeros. An administrator who moves a server may become its
-    user in placement, so only the project is compared there.
+    user in placement, so the users of the server's actions are allowed there.
 
     Next: Compare the server's owner with the evidence, and check that the project exists:
 
@@ -289,8 +305,30 @@ def owner_copies_differ(
             CONSUMER=guest.uuid if "allocation" in wrong else "",
             **owner,
         )
+    yield from _user_in_placement(guest, instance, allocation, owner)
     if reason is not None:
         raise reason
+
+
+def _user_in_placement(
+    guest: Guest, instance: Instance, allocation: Allocation | None, owner: dict[str, Any]
+) -> Iterator[Problem]:
+    """Yield a problem if the consumer's user is nobody who ever acted on the server."""
+    user = _consumer("user_id")(allocation) if allocation is not None else None
+    own = _owner(instance, "user_id")
+    if user is None or allocation is None or own in (None, user):
+        return
+    actions = instance.rows("instance_actions")
+    if user not in {row.cells.get("user_id") for row in actions}:
+        yield problem(
+            f"{guest.title}'s user is {own} in its database row, but {user} in placement",
+            derives(instance, "user_id", user_id=own),
+            derives(allocation, "user_id", user_id=user),
+            COLUMN="",
+            OWNER=own,
+            CONSUMER=guest.uuid,
+            **owner,
+        )
 
 
 def _owner(instance: Instance, column: str) -> str | None:

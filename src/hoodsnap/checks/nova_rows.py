@@ -291,7 +291,7 @@ def _is_expected(table: str, rows: Sequence[Row]) -> bool:
 
 
 def _lost(owner: str, places: Sequence[tuple[str, str, Row]]) -> Problem:
-    tables = several(f"{database}.{table}" for database, table, _ in places)
+    tables = several((f"{database}.{table}" for database, table, _ in places), 2)
     return problem(
         f"No instance has the UUID {brief(owner)}, but {tables} "
         f"{'has a row' if len(places) == 1 else 'have rows'} of it",

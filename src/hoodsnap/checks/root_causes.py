@@ -128,6 +128,8 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
     "capacity-lie": ("compute-node-outdated",),
     # The clocks that are compared are wrong.
     "clocks-apart": ("service-report-in-future",),
+    # The host was moved into another zone, which the request names.
+    "request-spec-skew": ("availability-zone-differs",),
     # The row was changed, and the API still had the old value.
     "xml-metadata-stale": ("server-copies-differ",),
     "backing-not-image-ref": ("server-copies-differ",),
