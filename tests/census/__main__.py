@@ -6,14 +6,19 @@ import argparse
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
+from tests.census import things
+from tests.census.batch import shown
 from tests.census.census import Count, census, ways_of
 from tests.census.declared import Declaration, complaints, declaration_of, load
 from tests.census.edit import edited
-from tests.census.recordings import RECORDINGS, recording
-from tests.census.result import RESULT, Row, written
+from tests.census.leaf import Kind
+from tests.census.recordings import RECORDINGS, chosen, recording
+from tests.census.result import RESULT, Row, read, written
+from tests.census.swaps import swaps
 from tests.census.told import Tellers
 from tests.census.verdict import Word
 
@@ -25,16 +30,19 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--leaf", help="try each mutation of one leaf: 'QUESTION|PATH'")
     parser.add_argument("--out", type=Path, help="write all verdicts, with values, to this file")
     parser.add_argument("--members", action="store_true", help="list silent members, too")
+    parser.add_argument("--swaps", action="store_true", help="only swap identities of two guests")
     parser.add_argument("--check", action="store_true", help="fail if result.tsv is outdated")
-    chosen = parser.parse_args(arguments)
-    if chosen.leaf:
-        return _try(chosen.leaf)
+    options = parser.parse_args(arguments)
+    if options.leaf:
+        return _try(options.leaf)
+    if options.swaps:
+        return 1 if _unnoticed(options.layer) else 0
     started = time.monotonic()
-    rows = [_row(count) for count in census(chosen.layer)]
-    if chosen.out:
-        chosen.out.write_text("".join(written(rows, values=True)))
-    declared = [one for one in load() if not chosen.layer or one.layer in chosen.layer]
-    holes = _holes(rows, declared, members=chosen.members)
+    rows = [_row(count) for count in census(options.layer, _known())]
+    if options.out:
+        options.out.write_text("".join(written(rows, values=True)))
+    declared = [one for one in load() if not options.layer or one.layer in options.layer]
+    holes = _holes(rows, declared, members=options.members)
     for row in holes:
         told = ",".join(row.told) or "-"
         print("\t".join((*row.kind, row.word.name.lower(), f"told by {told}", row.old, row.new)))
@@ -43,9 +51,31 @@ def main(arguments: Sequence[str]) -> int:
         print(complaint)
     print("\n".join(_table(rows, declared)))
     print(f"{len(rows)} kinds in {time.monotonic() - started:.0f} s")
-    if not chosen.layer:
-        wrong += _kept("".join(written(rows)), check=chosen.check)
+    if not options.layer:
+        wrong += _unnoticed(None)
+        wrong += _kept("".join(written(rows)), check=options.check)
     return 1 if holes or wrong else 0
+
+
+def _unnoticed(layers: Collection[str] | None) -> list[str]:
+    """Print and return the swaps of two guests' identities that nothing notices."""
+    declared = load()
+    found = []
+    for swap in sorted(swaps(layers)):
+        if swap.verdict.word <= Word.JOINED:
+            continue
+        if swap.question and declaration_of(declared, swap.kind) is not None:
+            continue
+        where = f"{swap.question}\t{swap.path}" if swap.question else "all answers"
+        one, other = (" ".join(value.replace("\0", " ").split())[:60] for value in swap[4:6])
+        found.append(f"swap\t{swap.layer}\t{where}\t{swap.thing}\t{one}\t{other}")
+        print(found[-1])
+    print(f"{len(found)} swaps are not noticed")
+    return found
+
+
+def _known() -> dict[Kind, Row]:
+    return {row.kind: row for row in read()} if RESULT.exists() else {}
 
 
 def _kept(text: str, *, check: bool) -> list[str]:
@@ -58,16 +88,19 @@ def _kept(text: str, *, check: bool) -> list[str]:
     return []
 
 
-_TELLERS: dict[str, Tellers] = {}
+@cache
+def _tellers(name: str) -> tuple[Tellers, Mapping[str, tuple[str, ...]]]:
+    home = recording(name)
+    guest = chosen(home.judge.report.cloud)
+    return Tellers(home.bundle), things.identities(guest) if guest is not None else {}
 
 
 def _row(count: Count) -> Row:
-    if count.recording not in _TELLERS:
-        _TELLERS[count.recording] = Tellers(recording(count.recording).bundle)
-    tellers = _TELLERS[count.recording]
+    tellers, known = _tellers(count.recording)
     old, new = (" ".join(str(value).split())[:40] for value in (count.value, count.new))
     return Row(
         *(count.kind, count.verdict.word, count.verdict.by, count.mutation),
+        things.thing(count.value, known, count.kind),
         tellers.others(count.kind, count.value),
         count.recording,
         tellers.mention(count.kind.layer, count.value),
@@ -139,7 +172,8 @@ def _try(wanted: str) -> int:
                 mutant = edited(home.leaves, [mutation.edit])
                 verdict = home.judge.verdict(mutant)
                 if verdict.word > Word.SHOWN:
-                    verdict = min(verdict, home.judge.shows(mutant))
+                    [(_, shows)] = shown(home, [mutation], 1)
+                    verdict = min(verdict, shows)
                 print(f"  {mutation.name:8}{mutation.old!r} -> {mutation.edit.new!r}")
                 print(f"          {verdict.word.name.lower()} {verdict.by}")
             return 0

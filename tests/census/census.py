@@ -5,22 +5,26 @@ from __future__ import annotations
 import gc
 import multiprocessing
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from tests.census.edit import edited
+from tests.census.batch import judged, shown
 from tests.census.leaf import Kind, Leaf
 from tests.census.mutation import Mutation, mutations, of_member
 from tests.census.recordings import Recording, groups, recording
-from tests.census.verdict import SILENT, Verdict, Word
+from tests.census.result import Row
+from tests.census.verdict import Verdict, Word
 
-from hoodsnap.bundle import Bundle
+FEW, MANY = 6, 24
+"""Leaves that are changed at once: of those that may be noticed, and of those that have not been.
+"""
 
-TOGETHER = 8
-"""Leaves that are changed at once. Only if that is noticed, halves of them are."""
-
-SHARE = 24
+SHARE = 96
 """Leaves that one process is given at a time."""
+
+Known = Mapping[Kind, Row]
+"""An earlier census. It decides what is tried first and what together, and no verdict."""
 
 
 class Count(NamedTuple):
@@ -35,20 +39,24 @@ class Count(NamedTuple):
     new: object
 
 
-def census(wanted: Collection[str] | None = None) -> Iterator[Count]:
+def census(wanted: Collection[str] | None = None, known: Known | None = None) -> Iterator[Count]:
     """Yield the verdict on every kind of leaf of some layers, or of all."""
-    shares = [
-        (name, kinds[at : at + SHARE])
-        for name, group, found in groups()
-        if wanted is None or group[0] in wanted
-        for kinds in [sorted(found)]
-        for at in range(0, len(kinds), SHARE)
-    ]
-    # Forked processes share the recordings that groups() has read.
+    # Forked processes share the recordings that _shares() has read.
+    shares = [(*share, known or {}) for share in _shares(wanted)]
     workers = len(os.sched_getaffinity(0))
     with multiprocessing.get_context("fork").Pool(workers, _begin) as pool:
         for counts in pool.imap_unordered(_share, shares):
             yield from counts
+
+
+def _shares(wanted: Collection[str] | None) -> Iterator[tuple[str, Sequence[Kind]]]:
+    layers: dict[tuple[str, str], list[Kind]] = defaultdict(list)
+    for name, (layer, _), kinds in groups():
+        if wanted is None or layer in wanted:
+            layers[name, layer] += sorted(kinds)
+    for (name, _), found in layers.items():
+        for at in range(0, len(found), SHARE):
+            yield name, found[at : at + SHARE]
 
 
 def _begin() -> None:
@@ -57,35 +65,80 @@ def _begin() -> None:
     gc.set_threshold(100_000)
 
 
-def _share(share: tuple[str, Sequence[Kind]]) -> list[Count]:
-    name, kinds = share
-    return list(counted(recording(name), kinds))
+def _share(share: tuple[str, Sequence[Kind], Known]) -> list[Count]:
+    name, kinds, known = share
+    return list(counted(recording(name), kinds, known))
 
 
-def counted(home: Recording, kinds: Collection[Kind]) -> Iterator[Count]:
+def counted(
+    home: Recording, kinds: Collection[Kind], known: Known | None = None
+) -> Iterator[Count]:
     """Yield the verdicts on some kinds of leaves of a recording, each the best of its mutations."""
-    wanted = frozenset(kinds)
-    ways = {
-        leaf.kind: list(ways_of(home, leaf))
-        for leaf in (*home.leaves.all, *home.leaves.members)
-        if leaf.kind in wanted
-    }
-    best: dict[Kind, tuple[Verdict, Mutation]] = {}
-    for turn in range(max(map(len, ways.values()), default=0)):
-        tried = [
-            ways[kind][turn]
-            for kind in ways
-            if turn < len(ways[kind]) and not _is_settled(best.get(kind))
-        ]
-        # What nothing noticed in the first turn, nothing will notice in most cases.
-        for batch in _batches(tried, TOGETHER if turn == 0 else 3 * TOGETHER):
-            for mutation, verdict in _halved(home, batch, home.judge.verdict):
-                known = best.get(mutation.kind)
-                if known is None or _rank(verdict, mutation) < _rank(*known):
-                    best[mutation.kind] = verdict, mutation
-    _look_at_text(home, ways, best)
-    for kind, (verdict, mutation) in best.items():
+    turns = _Turns(home, kinds, known or {})
+    turns.judge()
+    turns.look_at_text()
+    for kind, (verdict, mutation) in turns.best.items():
         yield Count(home.name, kind, verdict, mutation.name, mutation.old, mutation.edit.new)
+
+
+class _Turns:
+    """The mutations of some leaves, one after another until a check notices."""
+
+    def __init__(self, home: Recording, kinds: Collection[Kind], known: Known) -> None:
+        wanted = frozenset(kinds)
+        self.home, self.known = home, known
+        self.ways = {
+            leaf.kind: list(ways_of(home, leaf))
+            for leaf in (*home.leaves.all, *home.leaves.members)
+            if leaf.kind in wanted
+        }
+        for kind, ways in self.ways.items():
+            if kind in known and known[kind].is_judged:
+                ways.sort(key=lambda way: way.name != known[kind].mutation)
+        self.best: dict[Kind, tuple[Verdict, Mutation]] = {}
+
+    def judge(self) -> None:
+        """Find the best verdict of the checks on each leaf."""
+        for turn in range(max(map(len, self.ways.values()), default=0)):
+            tried = [
+                ways[turn]
+                for kind, ways in self.ways.items()
+                if turn < len(ways) and not self._is_settled(kind)
+            ]
+            self._try(tried, turn)
+
+    def _try(self, tried: Sequence[Mutation], turn: int) -> None:
+        sizes: dict[int, list[Mutation]] = defaultdict(list)
+        for mutation in tried:
+            sizes[self._together(mutation.kind, turn)].append(mutation)
+        for most, some in sizes.items():
+            for mutation, verdict in judged(self.home, some, most):
+                best = self.best.get(mutation.kind)
+                if best is None or _rank(verdict, mutation) < _rank(*best):
+                    self.best[mutation.kind] = verdict, mutation
+
+    def _together(self, kind: Kind, turn: int) -> int:
+        row = self.known.get(kind)
+        if row is None or self.home.name != row.recording:
+            # What nothing noticed in the first turn, nothing will notice in most cases.
+            return FEW if turn == 0 else MANY
+        return 1 if row.word in (Word.JUDGED, Word.JOINED, Word.SKIPPED) else MANY
+
+    def _is_settled(self, kind: Kind) -> bool:
+        return kind in self.best and self.best[kind][0].word <= Word.JOINED
+
+    def look_at_text(self) -> None:
+        """Replace the verdict on leaves that no check judged, but that the report shows."""
+        sizes: dict[int, list[Mutation]] = defaultdict(list)
+        for kind, (verdict, _) in self.best.items():
+            if verdict.word > Word.SHOWN:
+                row = self.known.get(kind)
+                size = FEW if row is None else 1 if row.word is Word.SHOWN else MANY
+                sizes[size] += self.ways[kind][:1]
+        for most, some in sizes.items():
+            for mutation, verdict in shown(self.home, some, most):
+                if verdict.word <= Word.SHOWN:
+                    self.best[mutation.kind] = verdict, mutation
 
 
 def ways_of(home: Recording, leaf: Leaf) -> Iterator[Mutation]:
@@ -95,54 +148,8 @@ def ways_of(home: Recording, leaf: Leaf) -> Iterator[Mutation]:
     return mutations(leaf)
 
 
-def _is_settled(known: tuple[Verdict, Mutation] | None) -> bool:
-    return known is not None and known[0].word <= Word.JOINED
-
-
 def _rank(verdict: Verdict, mutation: Mutation) -> int:
     # A check that can't be decided without a value is no judge of the value.
     if verdict.word is Word.SKIPPED and mutation.name == "gone":
         return Word.SILENT
     return verdict.word
-
-
-def _batches(tried: Iterable[Mutation], most: int = TOGETHER) -> Iterator[list[Mutation]]:
-    """Yield mutations that can be made at once."""
-    batch: list[Mutation] = []
-    for mutation in tried:
-        if mutation.edit.is_alone:
-            yield [mutation]
-            continue
-        if len(batch) == most or any(mutation.edit.overlaps(other.edit) for other in batch):
-            yield batch
-            batch = []
-        batch.append(mutation)
-    if batch:
-        yield batch
-
-
-def _halved(
-    home: Recording, batch: list[Mutation], notice: Callable[[Bundle], Verdict]
-) -> Iterator[tuple[Mutation, Verdict]]:
-    """Yield the verdict on each mutation of a batch. If all of them together make no difference,
-    none of them does."""
-    verdict = notice(edited(home.leaves, [mutation.edit for mutation in batch]))
-    if len(batch) == 1 or verdict == SILENT:
-        yield from ((mutation, verdict) for mutation in batch)
-        return
-    middle = len(batch) // 2
-    yield from _halved(home, batch[:middle], notice)
-    yield from _halved(home, batch[middle:], notice)
-
-
-def _look_at_text(
-    home: Recording,
-    ways: dict[Kind, list[Mutation]],
-    best: dict[Kind, tuple[Verdict, Mutation]],
-) -> None:
-    """Replace the verdict of leaves that no check judged, but that the report shows."""
-    left = [kind for kind, known in best.items() if known[0].word > Word.SHOWN]
-    for batch in _batches(way for kind in left for way in ways[kind][:1]):
-        for mutation, verdict in _halved(home, batch, home.judge.shows):
-            if verdict.word <= Word.SHOWN:
-                best[mutation.kind] = verdict, mutation

@@ -14,6 +14,7 @@ from tests.census.texts import Span
 
 from hoodsnap.bundle import Answer, Bundle
 from hoodsnap.facts.cloud.guest import Guest
+from hoodsnap.keep.secret import WITHHELD
 
 
 class Kind(NamedTuple):
@@ -71,6 +72,8 @@ class Leaves:
             weigh = _Weight(answer, self._first, self._second)
             for place, path in (members if whole else places)(answer):
                 value = at(answer.value, place)
+                if value == WITHHELD:  # changing it would say nothing
+                    continue
                 if not whole:
                     pools[path][value] = None
                 weight = weigh(place) + (value not in (None, ""))

@@ -56,14 +56,19 @@ def _told(guest: Guest) -> tuple[int, int, str]:
 
 
 def groups() -> Iterator[tuple[str, tuple[str, str], frozenset[Kind]]]:
-    """Yield each recording's name, and the layer and question of kinds that no earlier one has."""
-    seen: set[Kind] = set()
+    """Yield each recording's name, and the layer and question of kinds that no earlier one has.
+
+    Lines of a text differ from host to host, so those of an earlier recording stand for all.
+    """
+    seen: set[Kind | tuple[str, str]] = set()
     for name in RECORDINGS:
         found: dict[tuple[str, str], set[Kind]] = {}
         leaves = recording(name).leaves
         for leaf in (*leaves.all, *leaves.members):
-            if leaf.kind not in seen:
-                seen.add(leaf.kind)
+            is_line = leaf.kind.path.startswith("line ")
+            if leaf.kind not in seen and not (is_line and leaf.kind[:2] in seen):
                 found.setdefault(leaf.kind[:2], set()).add(leaf.kind)
+        seen |= found.keys()
         for group, kinds in found.items():
+            seen |= kinds
             yield name, group, frozenset(kinds)

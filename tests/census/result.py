@@ -11,7 +11,7 @@ from tests.census.verdict import Word
 
 RESULT = Path(__file__).parent / "result.tsv"
 
-COLUMNS = ("layer", "question", "path", "verdict", "by", "mutation", "told", "recording")
+COLUMNS = ("layer", "question", "path", "verdict", "by", "mutation", "thing", "told", "recording")
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,8 @@ class Row:
     by: str
     """Checks that fired, or what shows the change."""
     mutation: str
+    thing: str
+    """Name of what the leaf tells, if it is a thing that several layers tell."""
     told: tuple[str, ...]
     """The other layers that tell the same value."""
     recording: str
@@ -50,8 +52,13 @@ def written(rows: Iterable[Row], *, values: bool = False) -> Iterator[str]:
     """Yield the lines of the file, sorted; with the values, which differ in each recording."""
     yield "\t".join((*COLUMNS, *(("old", "new") if values else ()))) + "\n"
     for row in sorted(rows, key=lambda row: row.kind):
-        cells = [*row.kind, row.word.name.lower(), row.by, row.mutation, ",".join(row.told)]
-        cells += [row.recording, *((row.old, row.new) if values else ())]
+        cells = [*row.kind, row.word.name.lower(), row.by, row.mutation]
+        cells += [
+            row.thing,
+            ",".join(row.told),
+            row.recording,
+            *((row.old, row.new) if values else ()),
+        ]
         yield "\t".join(" ".join(cell.split("\t")).replace("\n", " ") for cell in cells) + "\n"
 
 
@@ -62,7 +69,7 @@ def read(path: Path = RESULT) -> tuple[Row, ...]:
 
 
 def _row(cells: list[str]) -> Row:
-    layer, question, path, word, by, mutation, told, recording = cells
+    layer, question, path, word, by, mutation, thing, told, recording = cells
     kind = Kind(layer, question, path)
     layers = tuple(told.split(",")) if told else ()
-    return Row(kind, Word[word.upper()], by, mutation, layers, recording)
+    return Row(kind, Word[word.upper()], by, mutation, thing, layers, recording)

@@ -7,20 +7,23 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
 from tests.census.edit import Edit, How, edited, with_value
-from tests.census.leaf import Leaf, Leaves
+from tests.census.leaf import Kind, Leaf, Leaves
 from tests.census.question import is_counted
 from tests.census.recordings import recording
+from tests.census.things import identities
 from tests.census.verdict import Verdict
 
 from hoodsnap.bundle import Answer, Bundle
 from hoodsnap.facts.cloud.guest import Guest
 
-Things = dict[str, tuple[str, ...]]
-"""The identities of a guest by what they identify."""
+Things = Mapping[str, tuple[str, ...]]
+
+OF_OTHERS = ("network", "project", "user", "image")
+"""What guests share, so that nothing is wrong if two of them swap it."""
 
 
 class Swap(NamedTuple):
@@ -35,33 +38,28 @@ class Swap(NamedTuple):
     other: str
     verdict: Verdict
 
+    @property
+    def kind(self) -> Kind:
+        """The kind of leaf that is swapped."""
+        return Kind(*self[:3])
+
 
 def things(guest: Guest) -> Things:
     """Return the identities that are the guest's own."""
-    assert guest.domain is not None
-    assert guest.process is not None
-    found = {
-        "UUID": (guest.uuid,),
-        "name": (guest.name or "",),
-        "domain name": (guest.domain.name,),
-        "process": (str(guest.process.pid),),
-        "port": tuple(port.id for port in guest.ports or ()),
-        "MAC": tuple(port.mac for port in guest.ports or ()),
-        "address": tuple(address for port in guest.ports or () for address in port.addresses),
-        "tap": tuple(tap.name for tap in guest.taps or ()),
-        "volume": tuple(volume.id for volume in guest.volumes or ()),
-        "disk file": tuple(disk.source or "" for disk in guest.domain.disks),
-    }
-    return {name: tuple(filter(None, values)) for name, values in found.items() if any(values)}
+    return {name: found for name, found in identities(guest).items() if name not in OF_OTHERS}
 
 
-def swaps(name: str = "healthy") -> Iterator[Swap]:
-    """Yield the verdict on each swap between the guests of a recording."""
+def swaps(layers: Collection[str] | None = None, name: str = "healthy") -> Iterator[Swap]:
+    """Yield the verdict on each swap between the guests of a recording, in some layers or in all."""
     home = recording(name)
     running = [guest for guest in home.judge.report.cloud.guests if guest.runs]
     running.sort(key=lambda guest: (-len(things(guest)), guest.name or ""))
     with multiprocessing.get_context("fork").Pool() as pool:
-        mutants = [*_of_leaves(name, running), *_of_layers(name, running)]
+        mutants = [
+            mutant
+            for mutant in (*_of_leaves(name, running), *_of_layers(name, running))
+            if layers is None or mutant.swap[0] in layers
+        ]
         yield from pool.imap_unordered(_judged, mutants)
 
 

@@ -15,7 +15,9 @@ reason = "chosen by its owner"
 
 
 def _row(path: str, word: Word = Word.SILENT, *told: str) -> Row:
-    return Row(Kind("neutron", "GET /v2.0/subnets", path), word, "a-check", "near", told, "healthy")
+    return Row(
+        Kind("neutron", "GET /v2.0/subnets", path), word, "a-check", "near", "", told, "healthy"
+    )
 
 
 def _load(folder: Path, text: str) -> tuple[object, ...]:

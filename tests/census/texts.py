@@ -117,15 +117,22 @@ def _options(text: str) -> Iterator[tuple[Span, str]]:
             yield Span(start, last, start, last + 1), word
 
 
-_LONG = re.compile(r"[0-9a-f-]{8,}")
-_NUMBER = re.compile(r"\d+")
+_FORMS = (
+    (re.compile(r"(?:[0-9a-f]{2}:){5}[0-9a-f]{2}"), "MAC"),
+    (re.compile(r"[0-9a-f-]{8,}"), "X"),
+    (re.compile(r"\d+"), "N"),
+    (re.compile(r"N \(qemu-system-xN\).*"), "N (qemu) …"),  # one per state of a process
+)
 
 
 def _lines(text: str) -> Iterator[tuple[Span, str]]:
     """Yield the first line of each form."""
     seen: set[str] = set()
     for one in re.finditer(r"[^\n]+", text):
-        form = _NUMBER.sub("N", _LONG.sub("X", one[0]))[:60].replace("\t", " ")
+        form = one[0]
+        for pattern, general in _FORMS:
+            form = pattern.sub(general, form)
+        form = form[:60].replace("\t", " ")
         if form not in seen:
             seen.add(form)
             yield Span(one.start(), one.end(), one.start(), one.end() + 1), f"line {form}"

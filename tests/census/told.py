@@ -1,8 +1,8 @@
 """Which other layers tell the same value: two layers that may disagree.
 
 Only what identifies something counts: a UUID, an address, a path, a name. A word such as `x86_64`
-is in many answers by accident. A number means nothing by itself; `RELATED` names the numbers that
-several layers tell about the same thing.
+is in many answers by accident. A number means nothing by itself; the table in things.py
+names those that several layers tell about the same thing.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator
 from functools import cached_property
-from typing import NamedTuple
 
 from tests.census.leaf import Kind, at, places
 from tests.census.mutation import ADDRESS, MAC
-from tests.census.patterns import matches
 from tests.census.question import UUID, is_counted
+from tests.census.things import RELATED, related
 
 from hoodsnap.bundle import Bundle
 
 BY_ACCIDENT = {
-    "a processor": ("x86_64", "qemu64", "i686", "amd64", "sse4_1", "sse4_2", "sse4.1", "sse4.2"),
+    "a processor": ("x86_64", "qemu64", "sse4_1", "sse4_2", "sse4.1", "sse4.2"),
+    "a program of every host": ("qemu-system-x86", "qemu-system-x86_64", "nova-compute"),
     "an address of every host": ("127.0.0.1", "0.0.0.0", "255.255.255.255", "::1"),  # noqa: S104
     "a device of every host": ("loop0", "/dev/null", "/dev/pts", "/dev/urandom", "/dev/loop0"),
     "a format, a protocol or a model": (
@@ -39,39 +39,18 @@ _BY_ACCIDENT = frozenset(text for texts in BY_ACCIDENT.values() for text in text
 _PATH = re.compile(r"/[^/\s]+(?:/[^/\s]+)+")
 _NAME = re.compile(r"(?=.*[0-9-])[A-Za-z0-9][\w.:-]{4,199}")
 _HASH = re.compile(r"[0-9a-f]{32,128}")
+_NAMESPACE = re.compile(r"[a-z_]+:\[\d+\]")
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 _NUMBER = re.compile(r"[\d.:%+-]+[kKMGT]?(?:i?B)?")
 _APART = re.compile(r"""[\s"'<>=,;{}\[\]()\0|]+""")
-
-
-class Related(NamedTuple):
-    """A number that several layers tell."""
-
-    thing: str
-    places: tuple[tuple[str, str], ...]
-    """Layer and pattern of the path, for each teller."""
-
-
-RELATED = (
-    Related(
-        "vCPUs of a server",
-        (
-            ("nova", "*.vcpus"),
-            ("nova-db", "*vcpus"),
-            ("nova-db", "*['VCPU']*"),
-            ("placement", "*.VCPU"),
-            ("libvirt", "domain/vcpu"),
-            ("libvirt", "CPU(s)"),
-            ("kernel", "-smp *"),
-        ),
-    ),
-)
 
 
 def identities(value: object) -> Iterator[str]:
     """Yield each text in a value that identifies something."""
     if not isinstance(value, str):
         return
+    if value.startswith(("http://", "https://", "/v2/")):
+        return  # a link to the record itself
     for text in {value, *_pieces(value)}:
         text = text.lower() if MAC.fullmatch(text) else text
         if text not in _BY_ACCIDENT and _is_identity(text):
@@ -81,7 +60,7 @@ def identities(value: object) -> Iterator[str]:
 def _is_identity(text: str) -> bool:
     if _DATE.match(text) or len(text) < 5:
         return False
-    for form in (UUID, MAC, ADDRESS, _PATH, _HASH):
+    for form in (UUID, MAC, ADDRESS, _PATH, _HASH, _NAMESPACE):
         if form.fullmatch(text):
             return True
     return _NAME.fullmatch(text) is not None and _NUMBER.fullmatch(text) is None
@@ -115,11 +94,9 @@ class Tellers:
     def others(self, kind: Kind, value: object) -> tuple[str, ...]:
         """Return the other layers that tell the value of a leaf, in alphabetical order."""
         found = {layer for text in identities(value) for layer in self._layers.get(text, ())}
-        for related in RELATED:
-            if any(
-                layer == kind.layer and matches(path, kind.path) for layer, path in related.places
-            ):
-                found |= {layer for layer, _ in related.places}
+        name = related(kind)
+        if name is not None:
+            found |= RELATED[name].keys() & self._bundle.by_layer.keys()
         return tuple(sorted(found - {kind.layer}))
 
     @cached_property

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from collections.abc import Iterator
 from enum import Enum
 from typing import Any
@@ -38,7 +39,7 @@ def leaves(value: object) -> Iterator[tuple[Place, str]]:
             yield from _cells(value, *names)
             return
         for key, inner in value.items():
-            name = "." + UUID.sub("UUID", str(key))
+            name = _named(key)
             for place, path in leaves(inner):
                 yield (key, *place), name + path
     elif isinstance(value, list):
@@ -64,7 +65,7 @@ def members(value: object) -> Iterator[tuple[Place, str]]:
                 yield (names[1], at), f"[{names[1]}]"
             return
         for key, inner in value.items():
-            name = "." + UUID.sub("UUID", str(key))
+            name = _named(key)
             for place, path in members(inner):
                 yield (key, *place), name + path
     elif isinstance(value, list) and _word(value) is None:
@@ -106,6 +107,16 @@ def beside(value: Any, place: Place, new: object) -> Any:
     inner = list(get(value, tuple(above)))
     inner.insert(last + 1, new)
     return put(value, tuple(above), inner)
+
+
+_NUMBERS = re.compile(r"[0-9]+")
+_HASH = re.compile(r"[0-9a-f]{32}")
+
+
+def _named(key: object) -> str:
+    """Return the step of a path for a key, which may be a UUID or a process's number."""
+    name = _HASH.sub("HASH", UUID.sub("UUID", str(key)))
+    return ".N" if _NUMBERS.fullmatch(name) else f".{name}"
 
 
 def _table(value: dict[str, Any]) -> tuple[str, str] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import IntEnum
 from functools import cached_property
 from typing import NamedTuple
@@ -73,24 +74,28 @@ class Judge:
             return Verdict(Word.SKIPPED, ",".join(sorted({name for name, *_ in skips})[:4]))
         return SILENT
 
-    def shows(self, mutant: Bundle) -> Verdict:
-        """Return what shows the change, which no check noticed: so the findings are the same."""
-        try:
-            report = Report(read(mutant), (), ())
-            if _text(report) != self._text:
-                return Verdict(Word.SHOWN, "explain")
-            if _timeline(report) != self._timeline:
-                return Verdict(Word.SHOWN, "timeline")
-        except Exception as error:
-            return Verdict(Word.CRASH, repr(error)[:80])
-        return SILENT
+    def news(self, mutant: Bundle) -> Mapping[str, frozenset[str]]:
+        """Return the lines that the report and the timeline have only with the change, or only
+        without it; by what has them, which is left out if it has none. The findings are not among
+        them."""
+        report = Report(read(mutant), (), ())
+        changed = {
+            "explain": _text(report) ^ self._text,
+            "timeline": _timeline(report) ^ self._timeline,
+        }
+        return {name: lines for name, lines in changed.items() if lines}
 
     @cached_property
-    def _text(self) -> str:
+    def text(self) -> str:
+        """The report and the timeline without any change."""
+        return "\n".join((*self._text, *self._timeline))
+
+    @cached_property
+    def _text(self) -> frozenset[str]:
         return _text(Report(self.report.cloud, (), ()))
 
     @cached_property
-    def _timeline(self) -> str:
+    def _timeline(self) -> frozenset[str]:
         return _timeline(self.report)
 
 
@@ -117,11 +122,11 @@ def _guests(report: Report) -> frozenset[tuple[str, str]]:
     )
 
 
-def _text(report: Report) -> str:
+def _text(report: Report) -> frozenset[str]:
     lines = text.render(report, report.cloud.guests, width=UNBOUNDED, verbose=True, walk=True)
-    return "\n".join(line.plain for line in lines)
+    return frozenset(line.plain for line in lines)
 
 
-def _timeline(report: Report) -> str:
+def _timeline(report: Report) -> frozenset[str]:
     lines = events.render(timeline.read(report.cloud), width=None, verbose=True)
-    return "\n".join(line.plain for line in lines)
+    return frozenset(line.plain for line in lines)
