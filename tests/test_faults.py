@@ -139,6 +139,7 @@ FOUND = {
     "port-deleted": ["error port-guest-mismatch of vm-resized"],
     "port-disabled": ["warning port-binding-bad of vm-snap"],
     "db-info-cache": ["error info-cache-lost of vm-config"],
+    "db-extra-gone": ["error instance-extra-missing of vm-duo"],
 }
 """Fault → the findings that must follow, worst first, then by guest."""
 
