@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from hoodsnap.bundle import Answer
 from hoodsnap.check import Problem, Problems, check, problem
 from hoodsnap.evidence import Evidence, Severity, hears
-from hoodsnap.facts.api.listing import Item, Listing, read_actions, read_listing
+from hoodsnap.facts.api.listing import ApiList, Item, read_actions, read_listing
 from hoodsnap.facts.clock import moment
 from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.database.tables import Row, Tables
@@ -124,7 +124,7 @@ def _hypervisors(cloud: Cloud) -> Iterator[Problem]:
                 )
 
 
-def _without_service(name: str, listing: Listing | None, item: Item, service: Item) -> Problem:
+def _without_service(name: str, listing: ApiList | None, item: Item, service: Item) -> Problem:
     answer = listing.answer if listing is not None else None
     assert answer is not None  # noqa: S101 (the item is of this list)
     return problem(
@@ -221,7 +221,7 @@ def _is_covered(rows: Mapping[object, Row], item: Item) -> bool:
     return len(rows) < NEWEST or started >= oldest
 
 
-def _unknown(title: str, listing: Listing, item: Item, rows: Mapping[object, Row]) -> Problem:
+def _unknown(title: str, listing: ApiList, item: Item, rows: Mapping[object, Row]) -> Problem:
     row = next(iter(rows.values()))
     request = item.get("request_id")
     return problem(
@@ -259,7 +259,7 @@ def _aggregates(cloud: Cloud) -> Iterator[Problem]:
         yield from _apart(name, "aggregate", "aggregates", listing, item, row, pairs)
 
 
-def _matched(tables: Tables, listing: Listing | None, table: str) -> Iterator[tuple[Item, Row]]:
+def _matched(tables: Tables, listing: ApiList | None, table: str) -> Iterator[tuple[Item, Row]]:
     """Yield each item with its row, by UUID; by number if the list has numbers, or the UUID is
     nobody's."""
     rows = [row for row in tables.of(table) if not row.cells.get("deleted")]
@@ -286,7 +286,7 @@ def _apart(
     name: str,
     noun: str,
     table: str,
-    listing: Listing | None,
+    listing: ApiList | None,
     item: Item,
     row: Row,
     pairs: Pairs,

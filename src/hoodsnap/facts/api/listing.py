@@ -24,14 +24,14 @@ _ACTIONS = re.compile(
 )
 
 
-class Listing(NamedTuple):
+class ApiList(NamedTuple):
     """The newest answer to one question for a list, and its items."""
 
     answer: Answer
     items: tuple[Item, ...]
 
 
-def read_listing(bundle: Bundle, path: str, name: str) -> Listing | None:
+def read_listing(bundle: Bundle, path: str, name: str) -> ApiList | None:
     """Return a list of nova's API: `read_listing(bundle, "os-hypervisors/detail", "hypervisors")`.
 
     None if it was not collected, or not permitted. An answer with a microversion is preferred: it
@@ -47,10 +47,10 @@ def read_listing(bundle: Bundle, path: str, name: str) -> Listing | None:
             newest = answer
     if newest is None:
         return None
-    return Listing(newest, tuple(items_of(newest, name, f"nova API: the list of {name}")))
+    return ApiList(newest, tuple(items_of(newest, name, f"nova API: the list of {name}")))
 
 
-def read_actions(bundle: Bundle) -> Mapping[str, Listing]:
+def read_actions(bundle: Bundle) -> Mapping[str, ApiList]:
     """Return the actions that nova's API lists, by the server's UUID; unreadable lists left out."""
     found = {}
     for answer in bundle.by_layer.get(NOVA.id, ()):
@@ -61,5 +61,5 @@ def read_actions(bundle: Bundle) -> Mapping[str, Listing]:
             items = tuple(items_of(answer, "instanceActions", "the server's actions"))
         except UnheardError:
             continue
-        found[asked["uuid"]] = Listing(answer, items)
+        found[asked["uuid"]] = ApiList(answer, items)
     return found
