@@ -166,6 +166,7 @@ FOUND = {
         "error guests-ended-at-once of ",
         "warning nova-compute-frozen of ",
     ],
+    "db-extra-gone": ["error instance-extra-missing of vm-duo"],
 }
 """Fault → the findings that must follow, worst first, then by guest."""
 

@@ -110,3 +110,81 @@ fault db-vm-state-rescued vm-plain "vm_state=rescued in the DB of a server that 
 b_db_vm_state_rescued() { row "update nova.instances set vm_state='rescued' where uuid='$u'"; }
 c_db_vm_state_rescued() { [ "$(vm_state)" = rescued ]; }
 f_db_vm_state_rescued() { row "update nova.instances set vm_state='active' where uuid='$u'"; }
+
+fault db-extra-gone vm-duo "the server's row in instance_extra (its flavor) is deleted" "the API answers 500 for the server, and for every list that contains it"
+b_db_extra_gone() { dump_rows nova instance_extra "instance_uuid='$u'" | save row.sql; row "delete from nova.instance_extra where instance_uuid='$u'"; }
+c_db_extra_gone() { [ "$(row "select count(*) from nova.instance_extra where instance_uuid='$u'")" = 0 ]; }
+f_db_extra_gone() { "${MYSQL[@]}" nova <"$S/row.sql"; }
+
+fault db-node vm-config "instances.node names a node that does not exist, as after a change of the host's full name" "nothing; its resources are not counted, and it can't be resized or migrated"
+b_db_node() { row "select node from nova.instances where uuid='$u'" | save node; row "update nova.instances set node='vm.old.example' where uuid='$u'"; }
+c_db_node() { [ "$(row "select node from nova.instances where uuid='$u'")" = vm.old.example ]; }
+f_db_node() { row "update nova.instances set node='$(saved node)' where uuid='$u'"; }
+
+fault db-hidden vm-snap "the server's only row is hidden, as after a move into another cell that broke off" "the API and nova-compute do not list it"
+b_db_hidden() { row "update nova.instances set hidden=1 where uuid='$u'"; }
+c_db_hidden() { [ "$(row "select hidden from nova.instances where uuid='$u'")" = 1 ]; }
+f_db_hidden() { row "update nova.instances set hidden=0 where uuid='$u'"; }
+
+fault db-mapping-owner vm-duo "the server's mapping names another project" "nothing; its owner's list may miss it, and another quota counts it"
+b_db_mapping_owner() { mapping project_id | save project; row "update nova_api.instance_mappings set project_id='$(new_uuid | tr -d -)' where instance_uuid='$u'"; }
+c_db_mapping_owner() { [ "$(mapping project_id)" != "$(saved project)" ]; }
+f_db_mapping_owner() { row "update nova_api.instance_mappings set project_id='$(saved project)' where instance_uuid='$u'"; }
+
+fault db-launched-on vm-duo "launched_on names a host that the server never was on" "nothing"
+b_db_launched_on() { row "update nova.instances set launched_on='vm-old' where uuid='$u'"; }
+c_db_launched_on() { [ "$(row "select launched_on from nova.instances where uuid='$u'")" = vm-old ]; }
+f_db_launched_on() { row "update nova.instances set launched_on='$LAB_HOST' where uuid='$u'"; }
+
+fault db-request-specs-swapped vm-duo "the request specs of this server and of vm-plain are exchanged" "nothing; the next move uses the other server's flavor and image"
+swap_specs() {
+  row "create temporary table nova_api.lab_specs as select instance_uuid, spec from nova_api.request_specs where instance_uuid in ('$u', '$1');
+       update nova_api.request_specs r join nova_api.lab_specs s on s.instance_uuid = if(r.instance_uuid = '$u', '$1', '$u') set r.spec = s.spec where r.instance_uuid in ('$u', '$1')"
+}
+b_db_request_specs_swapped() { uuid_of vm-plain | save other; swap_specs "$(saved other)"; }
+c_db_request_specs_swapped() { [ "$(row "select count(*) from nova_api.request_specs where instance_uuid='$u' and instr(spec, '$(saved other)') > 0")" = 1 ]; }
+f_db_request_specs_swapped() { swap_specs "$(saved other)"; }
+
+fault db-image-properties vm-config "the rows with the image's properties (instance_system_metadata) are deleted" "nothing; the next start defines the guest with default hardware"
+b_db_image_properties() { dump_rows nova instance_system_metadata "instance_uuid='$u'" | save rows.sql; row "delete from nova.instance_system_metadata where instance_uuid='$u' and \`key\` like 'image\\\\_%'"; }
+c_db_image_properties() { [ "$(row "select count(*) from nova.instance_system_metadata where instance_uuid='$u' and \`key\` like 'image\\\\_%'")" = 0 ]; }
+f_db_image_properties() { "${MYSQL[@]}" nova <"$S/rows.sql"; }
+
+fault db-migration-of-nobody - "a migrations row of an instance that does not exist" "nothing"
+b_db_migration_of_nobody() {
+  new_uuid | save nobody
+  row "set foreign_key_checks=0; insert into nova.migrations (created_at,updated_at,deleted,uuid,source_compute,dest_compute,source_node,dest_node,status,instance_uuid,migration_type,hidden,old_instance_type_id,new_instance_type_id)
+  values (utc_timestamp(),utc_timestamp(),0,uuid(),'$LAB_HOST','vm-new','$LAB_HOST','vm-new','running','$(saved nobody)','live-migration',0,1,1)"
+}
+c_db_migration_of_nobody() { [ "$(row "select count(*) from nova.migrations where instance_uuid='$(saved nobody)'")" = 1 ]; }
+f_db_migration_of_nobody() { row "delete from nova.migrations where instance_uuid='$(saved nobody)'"; }
+
+fault db-mapping-building vm-config "the server's mapping names no cell and its build request is left, since a day" "nothing; the API shows it as building, and every command for it answers 409"
+b_db_mapping_building() {
+  mapping cell_id | save cell
+  mapping created_at | save created
+  row "update nova_api.instance_mappings set cell_id=NULL, created_at=utc_timestamp()-interval 1 day where instance_uuid='$u';
+       insert into nova_api.build_requests (created_at, project_id, instance_uuid) select utc_timestamp()-interval 1 day, project_id, instance_uuid from nova_api.instance_mappings where instance_uuid='$u'"
+}
+c_db_mapping_building() { [ "$(mapping cell_id)" = NULL ] && [ "$(row "select count(*) from nova_api.build_requests where instance_uuid='$u'")" = 1 ]; }
+f_db_mapping_building() {
+  row "update nova_api.instance_mappings set cell_id=$(saved cell), created_at='$(saved created)' where instance_uuid='$u';
+       delete from nova_api.build_requests where instance_uuid='$u'"
+}
+
+fault group-broken vm-plain "this server and vm-data are members of an anti-affinity group, on one host" "nothing"
+b_group_broken() {
+  osc --os-compute-api-version 2.64 server group create --policy anti-affinity lab-apart -f value -c id | save group
+  row "insert into nova_api.instance_group_member (created_at, instance_uuid, group_id)
+       select utc_timestamp(), i.uuid, g.id from nova.instances i, nova_api.instance_groups g where i.uuid in ('$u', '$(uuid_of vm-data)') and g.uuid='$(saved group)'"
+}
+c_group_broken() { [ "$(row "select count(*) from nova_api.instance_group_member m join nova_api.instance_groups g on g.id=m.group_id where g.uuid='$(saved group)'")" = 2 ]; }
+f_group_broken() { osc server group delete "$(saved group)"; }
+
+fault zone-moved - "the host was put into an aggregate with another availability zone while it has servers" "nothing; servers keep their zone, and can't be moved"
+b_zone_moved() {
+  osc aggregate create --zone rack-2 lab-rack-2 -f value -c id | save aggregate
+  row "insert into nova_api.aggregate_hosts (created_at, host, aggregate_id) values (utc_timestamp(), '$LAB_HOST', $(saved aggregate))"
+}
+c_zone_moved() { [ "$(row "select count(*) from nova_api.aggregate_hosts where aggregate_id=$(saved aggregate)")" = 1 ]; }
+f_zone_moved() { row "delete from nova_api.aggregate_hosts where aggregate_id=$(saved aggregate)"; osc aggregate delete "$(saved aggregate)"; }

@@ -52,3 +52,27 @@ fault db-down - "MariaDB is stopped" "API calls fail; nova-compute cannot save s
 b_db_down() { stop mariadb; }
 c_db_down() { ! alive mariadb; }
 f_db_down() { start_again mariadb; wait_port mariadb 3306; }
+
+fault service-clock-ahead - "nova-compute's reports are an hour in the future, as with a conductor whose clock is ahead" "the API counts the service as down"
+b_service_clock_ahead() {
+  row "create trigger nova.lab_ahead before update on nova.services for each row set new.last_seen_up = if(new.\`binary\` = 'nova-compute' and new.report_count > old.report_count, utc_timestamp() + interval 1 hour, new.last_seen_up)"
+  until_ok 40 c_service_clock_ahead
+}
+c_service_clock_ahead() { [ "$(row "select count(*) from nova.services where \`binary\`='nova-compute' and deleted=0 and last_seen_up > utc_timestamp() + interval 50 minute")" = 1 ]; }
+f_service_clock_ahead() {
+  row "drop trigger if exists nova.lab_ahead"
+  until_ok 40 compute_ready
+}
+
+conf_set() { # OPTION VALUE: in nova.conf, while nova-compute keeps running with the old one
+  sed -i "s/^$1 *=.*/$1 = $2/" /etc/nova/nova.conf
+}
+fault conf-address - "my_ip in nova.conf was changed, and nova-compute was not restarted" "nothing until the next start; migrations then use the other address"
+b_conf_address() { save nova.conf </etc/nova/nova.conf; conf_set my_ip 192.0.2.77; }
+c_conf_address() { grep -q '^my_ip *= *192.0.2.77' /etc/nova/nova.conf; }
+f_conf_address() { cat "$S/nova.conf" >/etc/nova/nova.conf; }
+
+fault conf-listen - "vnc server_listen in nova.conf was changed while guests run" "guests keep the old address until they are defined again"
+b_conf_listen() { save nova.conf </etc/nova/nova.conf; conf_set server_listen 192.0.2.78; }
+c_conf_listen() { grep -q '^server_listen *= *192.0.2.78' /etc/nova/nova.conf; }
+f_conf_listen() { cat "$S/nova.conf" >/etc/nova/nova.conf; }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from datetime import timedelta
 from typing import Any
 
@@ -60,6 +59,22 @@ def option(host: RecordedHost, section: str, **values: str) -> None:
     conf = json.loads(json.dumps(host.last("host", CONF).value))
     conf.setdefault(section, {}).update(values)
     host.set("host", CONF, conf)
+
+
+def listed(host: RecordedHost, **fields: object) -> None:
+    """Set fields of nova-compute in the API's lists of services, as the row has them."""
+    for answer in host.bundle.answers:
+        if answer.layer == "nova" and "/os-services" in answer.query:
+            value = json.loads(json.dumps(answer.value))
+            for item in value["services"]:
+                if item["binary"] == "nova-compute":
+                    item.update((key, its) for key, its in fields.items() if key in item)
+            host.set("nova", answer.query, value)
+        if answer.layer == "nova" and "/os-hypervisors" in answer.query:
+            value = json.loads(json.dumps(answer.value))
+            for item in value["hypervisors"]:
+                item.update((key, its) for key, its in fields.items() if key in item)
+            host.set("nova", answer.query, value)
 
 
 def table(host: RecordedHost, name: str) -> Answer:
@@ -215,6 +230,7 @@ def test_service_state_skew_of_a_host_without_a_service(host: RecordedHost) -> N
 
 def test_service_state_skew_of_a_service_that_is_forced_down(host: RecordedHost) -> None:
     host.row("services", service(host), forced_down=1)
+    listed(host, forced_down=True)
 
     [finding] = host.report().findings
     assert finding.severity.word == "error"
@@ -232,6 +248,7 @@ def test_service_state_skew_of_a_disabled_service(
     host: RecordedHost, reason: str, word: str
 ) -> None:
     host.row("services", service(host), disabled=1, disabled_reason=reason)
+    listed(host, status="disabled", disabled_reason=reason)
 
     [finding] = host.report().findings
     assert (finding.check.name, finding.severity.word) == ("service-state-skew", word)
@@ -324,194 +341,43 @@ def test_a_cloud_without_an_api_database_has_no_mappings(host: RecordedHost) -> 
     assert host.findings() == []
 
 
-def test_provider_vs_compute_node(host: RecordedHost) -> None:
-    query = "GET /resource_providers [1.39]"
-    value = json.loads(json.dumps(host.last("placement", query).value))
-    value["resource_providers"][0]["name"] = "old-name"
-    host.set("placement", query, value)
-
-    own = [f for f in host.findings() if f.startswith("provider-vs-compute-node")]
-    assert own == [
-        f"provider-vs-compute-node: compute node reports uuid = {node(host)}, hypervisor_hostname = vm;"
-        " provider reports name = old-name"
-    ]
-    assert (
-        "The compute node of host vm is vm in nova, but old-name in placement"
-    ) in host.headlines()
-
-
-def test_provider_vs_compute_node_with_a_namesake(host: RecordedHost) -> None:
-    old = node(host)
-    host.row("compute_nodes", old, uuid=OTHER)
-
-    own = [f for f in host.findings() if f.startswith("provider-vs-compute-node")]
-    assert own == [
-        f"provider-vs-compute-node: compute node reports uuid = {OTHER}, hypervisor_hostname = vm;"
-        f" placement reports no provider; provider reports name = vm, uuid = {old}"
-    ]
-
-
-def test_provider_vs_compute_node_with_another_uuid_on_the_host(host: RecordedHost) -> None:
-    query = next(a.query for a in host.bundle.asked("host", "cat ") if "compute_id" in a.query)
-    host.set("host", query, OTHER)
-
-    assert host.findings() == [
-        f"provider-vs-compute-node: compute_id reports uuid = {OTHER}; compute node reports uuid = {node(host)}"
-    ]
-
-
-def test_provider_vs_compute_node_twice(host: RecordedHost) -> None:
-    only(host, "compute_nodes", {}, {"id": 2, "uuid": OTHER, "hypervisor_hostname": "vm.example"})
-
-    assert host.findings() == [
-        "provider-vs-compute-node: compute node reports hypervisor_hostname = vm;"
-        " compute node reports hypervisor_hostname = vm.example"
-    ]
-
-
-@pytest.mark.parametrize("cells", [{"hypervisor_type": "ironic"}, {"deleted": 2}])
-def test_ironic_and_deleted_nodes_may_be_several(
-    host: RecordedHost, cells: dict[str, object]
-) -> None:
-    first = {} if "deleted" in cells else cells
-    only(host, "compute_nodes", first, {"id": 2, "uuid": OTHER, **cells})
-
-    assert "provider-vs-compute-node" not in named(host)
-
-
-def test_provider_vs_compute_node_of_another_cell(host: RecordedHost) -> None:
-    found = table(host, "host_mappings")
-    only(host, "host_mappings", {"cell_id": 1})
-
-    assert found.value["rows"][0][1] != 1
-    assert host.findings() == [
-        "provider-vs-compute-node: host mapping reports host = vm, cell_id = 1, cell = nova_cell0;"
-        f" compute node reports uuid = {node(host)}"
-    ]
-
-
-def test_provider_vs_compute_node_with_a_stale_trait(host: RecordedHost) -> None:
-    query, value = placement(host, "traits")
-    value["traits"].append("COMPUTE_STATUS_DISABLED")
-    host.set("placement", query, value)
-
-    [finding] = host.report().findings
-    assert (finding.check.name, finding.severity.word) == ("provider-vs-compute-node", "warning")
-    host.row("services", service(host), disabled=1)
-    assert named(host) == {"service-state-skew"}
-
-
-def test_a_provider_that_was_not_asked_for_is_not_missing(host: RecordedHost) -> None:
-    host.silence("placement")
-
-    assert host.findings() == []
-
-
-def test_capacity_lie(host: RecordedHost) -> None:
-    query, value = placement(host, "inventories")
-    value["inventories"]["MEMORY_MB"]["total"] = 99999999
-    host.set("placement", query, value)
-
-    [finding] = host.findings()
-    assert finding.startswith(
-        "capacity-lie: provider reports inventories = 99999999 MEMORY_MB; kernel reports"
-    )
-    [headline] = host.headlines()
-    assert re.fullmatch(
-        r"placement offers 99999999 MEMORY_MB of host vm, which has only \d+", headline
-    )
-
-
-@pytest.mark.parametrize(("name", "layer"), [("VCPU", "libvirt"), ("DISK_GB", "images")])
-def test_capacity_lie_of_other_resources(host: RecordedHost, name: str, layer: str) -> None:
-    query, value = placement(host, "inventories")
-    value["inventories"][name]["total"] = 99999999
-    host.set("placement", query, value)
-
-    [finding] = host.findings()
-    assert finding.startswith(
-        f"capacity-lie: provider reports inventories = 99999999 {name}; {layer} reports"
-    )
-
-
-def test_capacity_lie_of_uncounted_guests(host: RecordedHost) -> None:
-    query, value = placement(host, "inventories")
-    value["inventories"]["MEMORY_MB"] |= {"total": 800, "reserved": 512, "allocation_ratio": 1.0}
-    host.set("placement", query, value)
-
-    [finding] = host.report().findings
-    assert (finding.check.name, finding.severity.word) == ("capacity-lie", "warning")
-    [_, kernel] = finding.evidence
-    said = dict(kernel.said)
-    assert (said["processes"], said["swapped_mib"]) == (_processes(), 0)
-    assert int(str(said["memory_mib"])) > 800 - 512
-
-
-def test_capacity_lie_is_an_error_once_guests_are_swapped_out(host: RecordedHost) -> None:
-    query, value = placement(host, "inventories")
-    value["inventories"]["MEMORY_MB"] |= {"total": 800, "reserved": 512, "allocation_ratio": 1.0}
-    host.set("placement", query, value)
-    for name, swapped in (("vm-plain", "      64 kB"), ("vm-duo", "  307200 kB")):
-        status = f"/proc/{host.pid(name)}/status"
-        host.edit("kernel", status, "VmSwap:\t       0 kB", f"VmSwap:\t{swapped}")
-
-    [finding] = host.report().findings
-    assert (finding.check.name, finding.severity.word) == ("capacity-lie", "error")
-    assert dict(finding.evidence[1].said)["swapped_mib"] == 300
-
-
-def test_guests_are_not_summed_up_without_a_process_list(host: RecordedHost) -> None:
-    query, value = placement(host, "inventories")
-    value["inventories"]["MEMORY_MB"].update(total=1024, reserved=1000)
-    host.set("placement", query, value)
-    host.drop(lambda answer: answer.query != "ls -l /proc/*/exe")
-
-    assert "capacity-lie" not in named(host)
-
-
-def test_capacity_lie_while_guests_are_swapped_out(host: RecordedHost) -> None:
-    query, value = placement(host, "inventories")
-    value["inventories"]["MEMORY_MB"] |= {"total": 800, "reserved": 512, "allocation_ratio": 1.0}
-    host.set("placement", query, value)
-    status = f"/proc/{host.pid('vm-plain')}/status"
-    host.edit("kernel", status, "VmSwap:\t       0 kB", "VmSwap:\t 1000000 kB")
-
-    [finding] = host.report().findings
-    assert finding.severity.word == "error"
-
-
-def test_an_allocation_ratio_is_allowed_for(host: RecordedHost) -> None:
-    query, value = placement(host, "inventories")
-    value["inventories"]["MEMORY_MB"] |= {"total": 800, "reserved": 512, "allocation_ratio": 16.0}
-    host.set("placement", query, value)
-
-    assert host.findings() == []
-
-
-@pytest.mark.parametrize("storage", ["rbd", "lvm"])
-def test_disks_in_other_storage_are_not_compared(host: RecordedHost, storage: str) -> None:
-    query, value = placement(host, "inventories")
-    value["inventories"]["DISK_GB"]["total"] = 99999999
-    host.set("placement", query, value)
-    option(host, "libvirt", images_type=storage)
-
-    assert "capacity-lie" not in named(host)
-
-
-def test_file_backed_memory_is_not_compared(host: RecordedHost) -> None:
-    query, value = placement(host, "inventories")
-    value["inventories"]["MEMORY_MB"]["total"] = 99999999
-    host.set("placement", query, value)
-    option(host, "libvirt", file_backed_memory="1048576")
-
-    assert host.findings() == []
-
-
 def test_a_services_table_that_could_not_be_read_proves_nothing(host: RecordedHost) -> None:
     found = table(host, "services")
     said = found.model_dump(exclude={"value", "error"})
     error = Failure(kind="denied", message="SELECT command denied")
     host.drop(lambda answer: answer.query != found.query)
     host.add(Answer(**said, error=error))
+
+    assert host.findings() == []
+
+
+def _reported(host: RecordedHost, ahead: timedelta) -> None:
+    rows = table(host, "services")
+    when = rows.at.replace(tzinfo=None) + ahead
+    host.row("services", service(host), last_seen_up=f"{when:%Y-%m-%d %H:%M:%S}")
+
+
+def test_service_report_in_future(host: RecordedHost) -> None:
+    _reported(host, timedelta(hours=1))
+
+    assert (
+        host.headlines()
+        == ["nova-compute on vm last reported 60 min in the future; nova counts it as down"]
+        or "in the future; nova counts it as down" in host.headlines()[0]
+    )
+    [found] = host.report().findings
+    assert found.check.name == "service-report-in-future"
+    assert found.severity.word == "error"
+
+
+def test_a_service_may_be_a_few_seconds_ahead(host: RecordedHost) -> None:
+    _reported(host, timedelta(seconds=3))
+
+    assert host.findings() == []
+
+
+def test_a_service_may_report_to_memcached(host: RecordedHost) -> None:
+    _reported(host, timedelta(hours=1))
+    option(host, "DEFAULT", servicegroup_driver="mc")
 
     assert host.findings() == []

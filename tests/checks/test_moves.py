@@ -495,6 +495,10 @@ def in_zone(host: RecordedHost, zone: str) -> None:
             if f".{table}" in answer.query
         ]
         host.set("nova-db", found.query, {**found.value, "rows": rows})
+    for guest in host.report().cloud.guests:  # as nova writes it when a server is built there
+        if guest.host_name is not None:
+            host.row("instances", guest.uuid, availability_zone=zone)
+            host.server(guest.uuid, availability_zone=zone)
 
 
 def test_request_spec_skew(host: RecordedHost) -> None:

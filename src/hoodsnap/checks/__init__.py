@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hoodsnap.check import Check
 from hoodsnap.checks import (
+    api_lists,
     attachments,
     block_storage,
     cache,
@@ -11,7 +12,10 @@ from hoodsnap.checks import (
     cards,
     cgroups,
     chain,
+    compute_node,
+    configuration,
     console,
+    copies,
     corruption,
     daemons,
     definition,
@@ -43,6 +47,7 @@ from hoodsnap.checks import (
     network_agents,
     network_records,
     next_start,
+    nova_rows,
     outage,
     placement,
     ports,
@@ -50,6 +55,7 @@ from hoodsnap.checks import (
     records,
     residue,
     saved_state,
+    server_groups,
     services,
     shape,
     state,
@@ -65,6 +71,7 @@ TOPICS = (
     *(
         capture,
         host,
+        compute_node,
         services,
         daemons,
         corruption,
@@ -79,12 +86,12 @@ TOPICS = (
         block_storage,
         volume_states,
     ),
-    *(outage, moves, evacuation, identity, records, names, state, error, halted),
+    *(outage, moves, evacuation, identity, records, nova_rows, copies, names, state, error, halted),
     *(monitor, residue, saved_state, attachments, mappings, volume_records, devices, ports, taps),
     *(tap_leftovers, leaked_ports, network_agents, namespaces, flows, dhcp, floating_ips, cards),
     *(info_cache, network_records, history),
     *(placement, shape, drift, next_start, limits, qemu, glance_images, hardware, cgroups),
-    *(hypervisor, console),
+    *(hypervisor, console, server_groups, api_lists, configuration),
 )
 """In the order in which they run and are listed: first those that make all others worthless."""
 

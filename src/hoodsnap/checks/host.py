@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from functools import partial
 
 from hoodsnap.check import Problem, Problems, check, problem
 from hoodsnap.evidence import Evidence, Severity, hears, says
-from hoodsnap.facts.api.allocation import worded
+from hoodsnap.facts.api.service import read_services
 from hoodsnap.facts.clock import clock_of, moment
 from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.cloud.release import Release
 from hoodsnap.facts.database.service import Service
-from hoodsnap.facts.fact import UnheardError, integer, known, value_of
+from hoodsnap.facts.fact import UnheardError, known, value_of
 from hoodsnap.facts.quantity import whole
-from hoodsnap.phrase import brief, counted, several, since
+from hoodsnap.phrase import brief, counted, lasting, several, since
 
 SHOWN = 10
 """Number of guests that one finding shows; the others are only counted."""
 
-ROOMIER = 1.1
-"""An inventory larger than the host by this factor is wrong, not just rounded."""
-
-SWAPPED_KIB = 256 << 10
-"""KiB of guest memory in swap above which the host is short of memory."""
+AHEAD = 5.0
+"""Seconds of tolerance for a report in the future: clocks differ a little, times are cut."""
 
 DOWN_TIME = 60
 """Default of nova.conf's `service_down_time`, in seconds."""
@@ -339,239 +335,76 @@ def _unmapped(host: Host, service: Service) -> Iterator[Problem]:
     )
 
 
-@check(Severity.ERROR)
-def provider_vs_compute_node(host: Host, cloud: Cloud) -> Problems:
-    """The records of this host's compute node do not match each other.
-
-    A hypervisor has a row in nova's database, a resource provider of the same UUID and name in
-    placement, a file with that UUID (from 2023.1 on), and a mapping to a cell. If one of them
-    belongs to another node, nova-compute can't report its resources, servers are scheduled by
-    outdated numbers, or nova-compute refuses to start.
-
-    Authority: The UUID of the provider that the servers' allocations are held against.
-
-    Traps: Ironic has many nodes on one host. Rows may be marked as deleted. The parts of a host
-    (NUMA cells, PCI devices) are providers with other names. An old placement has no traits.
-
-    Next: Compare the three records; HYPERVISOR is the name that the first command lists:
-
-        openstack --os-compute-api-version 2.53 hypervisor list
-        openstack resource provider list --name HYPERVISOR
-        cat /var/lib/nova/compute_id
-
-    Then restore the old name or UUID. Do not delete a record that has allocations.
-
-    Not yet: Do not run `openstack compute service delete` while there are servers on the host. Do
-    not delete `compute_id`. Do not run `openstack resource provider delete`.
-
-    Source: nova bugs 1763183, 1852610, 1817833; nova admin guide, compute node identification.
-    """
-    node = host.node
-    if node is None or node.hypervisor_type == "ironic":
-        return
-    nodes = host.records.nodes_of(host.nova_name)
-    if len(nodes) > 1:
-        names = several(one.hypervisor_hostname for one in nodes)
-        yield problem(
-            f"nova has {len(nodes)} compute nodes of host {host.nova_name}: {names}",
-            *(says(one, hypervisor_hostname=one.hypervisor_hostname) for one in nodes),
-            HYPERVISOR=node.hypervisor_hostname,
-        )
-    servers = partial(_servers_of_another_node, cloud.guests_of(host))
-    parts = (_mapped_elsewhere, servers, _provider, _other_identity)
-    undecided: UnheardError | None = None
-    for part in parts:  # a layer that was not collected must not prevent the other comparisons
-        try:
-            yield from part(host)
-        except UnheardError as reason:
-            undecided = undecided or reason
-    if undecided is not None:
-        raise undecided
-
-
-def _mapped_elsewhere(host: Host) -> Iterator[Problem]:
-    node = host.node
-    if node is None:
-        return
-    for mapping in host.records.mappings:
-        cell = host.records.cells.get(mapping.cell_id)
-        if mapping.host == host.nova_name and cell not in (node.database, None):
-            yield problem(
-                f"Host {host.nova_name} is mapped to cell {cell}, but its compute node is in "
-                f"{node.database}",
-                says(mapping, host=mapping.host, cell_id=mapping.cell_id).and_so(cell=cell),
-                says(node, uuid=node.uuid),
-                HYPERVISOR=known(lambda: node.hypervisor_hostname),
-            )
-
-
-def _other_identity(host: Host) -> Iterator[Problem]:
-    node, kept = host.node, host.compute_id
-    if node is not None and kept is not None and node.uuid not in (None, kept[0]):
-        yield problem(
-            f"compute_id of host {host.nova_name} is {brief(kept[0])}, but its compute node in "
-            f"nova is {brief(node.uuid or '')}",
-            hears(kept[1], "compute_id", uuid=kept[0]),
-            says(node, uuid=node.uuid),
-            HYPERVISOR=known(lambda: node.hypervisor_hostname),
-        )
-
-
-def _servers_of_another_node(guests: Iterable[Guest], host: Host) -> Iterator[Problem]:
-    node = host.node
-    found = []
-    for guest in guests:
-        instance = guest.instance
-        if instance is None or node is None or not guest.is_here or guest.moving:
-            continue
-        its = instance.raw.get("compute_id")  # 2023.2 and later; null until the row was migrated
-        if isinstance(its, int) and its != node.id and not instance.deleted:
-            found.append(says(instance, compute_id=its, host=instance.host))
-    if found and node is not None:
-        own = says(node, id=node.id).and_so(servers_of_another=len(found))
-        yield problem(
-            f"{counted(len(found), 'server')} on {host.nova_name} have another compute_id than "
-            f"its compute node ({node.id})",
-            own,
-            *found[:SHOWN],
-            HYPERVISOR=known(lambda: node.hypervisor_hostname),
-        )
-
-
-def _provider(host: Host) -> Iterator[Problem]:
-    node, service, provider = host.node, host.service, host.provider
-    if node is None or node.uuid is None:
-        raise UnheardError("the compute node's UUID was not collected")
-    if provider is None:
-        absent = host.placement.without(node.uuid)
-        namesakes = [
-            other
-            for other in host.placement.providers.values()
-            if other.name == node.hypervisor_hostname
-        ]
-        has = "has no resource provider in placement"
-        if namesakes:
-            has = f"is {brief(namesakes[0].uuid)} in placement"
-        yield problem(
-            f"Compute node {brief(node.uuid)} of host {host.nova_name} {has}",
-            says(node, uuid=node.uuid, hypervisor_hostname=node.hypervisor_hostname),
-            hears(absent, "placement", node.uuid, provider=None),
-            *(says(other, name=other.name).and_so(uuid=other.uuid) for other in namesakes),
-            HYPERVISOR=node.hypervisor_hostname,
-        )
-        return
-    if provider.name != node.hypervisor_hostname:
-        yield problem(
-            f"The compute node of host {host.nova_name} is {node.hypervisor_hostname} in nova, but "
-            f"{provider.name} in placement",
-            says(node, uuid=node.uuid, hypervisor_hostname=node.hypervisor_hostname),
-            says(provider, name=provider.name),
-            HYPERVISOR=node.hypervisor_hostname,
-        )
-    enabled = service is not None and not service.disabled and host.release.since(Release.TRAIN)
-    if service is not None and enabled and "COMPUTE_STATUS_DISABLED" in provider.traits:
-        trait = says(provider, traits="COMPUTE_STATUS_DISABLED")
-        yield problem(
-            f"Host {host.nova_name} is enabled in nova, but COMPUTE_STATUS_DISABLED in placement",
-            says(service, disabled=service.disabled),
-            trait,
-            severity=Severity.WARNING,
-            HYPERVISOR=known(lambda: node.hypervisor_hostname),
-        )
-
-
 @check(Severity.WARNING)
-def capacity_lie(host: Host) -> Problems:
-    """The scheduler overestimates the free resources of this host.
+def service_report_in_future(cloud: Cloud) -> Problems:
+    """A service's last report to nova is in the future.
 
-    Either an inventory is larger than the machine, or guests run that nova does not count (nova
-    counts rows in its database, not what runs). The next server is then placed where there is no
-    room, and guests are swapped out or ended by the kernel.
+    nova takes the distance between the report and the clock of nova-api or of the scheduler, in
+    either direction: a report more than `service_down_time` (60 s) ahead counts as down. The
+    service runs and its guests too, but nova schedules nothing there, refuses commands for its
+    servers, and lets an operator evacuate guests that run. The clock of the machine that writes the
+    report is ahead; for nova-compute that is the conductor's, or the host's own if nova-compute
+    writes to the database itself. If the clock is set back, the report stays in the future.
 
-    Authority: The hypervisor and the kernel.
+    Authority: The database's clock.
 
-    Traps: An allocation ratio overcommits on purpose, and is allowed for. QEMU needs some memory on
-    top of the guest's, which is not counted. Memory may be backed by files. Part of the CPUs may be
-    reserved for the host.
+    Traps: A few seconds are no fault. If services report to memcached, their rows are never
+    updated. A collector whose own clock is behind is no reason: the database's clock is compared.
 
-    Next: First look for guests that nova does not know:
+    Next: Compare the reports with the clocks of the controllers and of the service's host:
 
-        virsh list --all
-        openstack server list --all-projects --host HOST
+        openstack compute service list --long
+        SELECT host, last_seen_up, UTC_TIMESTAMP() FROM DATABASE.services WHERE deleted = 0
+        date --utc
+        chronyc tracking
 
-    Compare the memory, the free space and the inventory:
+    If a clock is ahead, let NTP correct it. The next report, ten seconds later, is then written
+    with the right time.
 
-        free -m
-        df -h INSTANCES_PATH
-        openstack resource provider inventory list PROVIDER
+    If all clocks are right and the report stays ahead, check that the service runs and reports:
 
-    Not yet: Do not change ratios or reserved amounts before you know what runs on the host.
+        systemctl status nova-compute
+        tail -n 50 /var/log/nova/nova-compute.log
 
-    Source: nova compute/resource_tracker.py `_update_usage_from_instances`; virt/libvirt/driver.py
-    `update_provider_tree`.
+    Not yet: Do not evacuate the host's servers: they run. Do not force the service down. Do not
+    delete the service.
+
+    Source: nova servicegroup/drivers/db.py `is_up`; nova db/main/api.py `service_update`.
     """
-    provider = host.provider
-    if provider is None:
+    answers = cloud.bundle.asked("nova-db", "SELECT UTC_TIMESTAMP")
+    clock = clock_of(answers)
+    apart = clock[1] - clock[0].at if clock is not None else None
+    ahead: list[tuple[Service, float]] = []
+    for service in cloud.instances.hosts.services:
+        last = known(lambda one=service: moment(one.last_seen_up))  # type: ignore[misc]
+        if last is None or known(lambda one=service: one.deleted):  # type: ignore[misc]
+            continue
+        asked = next(iter(service.said.values())).at
+        seconds = (last - (asked + apart if apart is not None else asked)).total_seconds()
+        if seconds > AHEAD:
+            ahead.append((service, seconds))
+    if ahead and not any(_reports_to_rows(host) for host in cloud.hosts or ()) and cloud.hosts:
         return
-    yield from _more_than_there_is(host)
-    running = [p for p in host.processes.own.values() if p.is_emulator and not p.is_probe]
-    promised = sum(-(-process.memory_kib // 1024) for process in running)
-    memory = provider.inventories.get("MEMORY_MB")
-    if memory is None or promised <= memory.capacity:
-        return
-    if "kernel" not in host.census:
-        raise UnheardError(host.unheard.get("kernel", "the processes were not listed"))
-    swapped = sum(process.swap_kib for process in running)
-    severity = Severity.ERROR if swapped > SWAPPED_KIB else Severity.WARNING
-    yield problem(
-        f"{counted(len(running), 'guest')} on {host.nova_name} have {promised} MiB of memory, but "
-        f"placement may only allocate {memory.capacity:.0f} MiB",
-        says(provider, inventories=worded({"MEMORY_MB": memory.total})).and_so(
-            reserved=memory.reserved, allocation_ratio=memory.ratio
-        ),
-        hears(host.census["kernel"], "kernel", processes=len(running), memory_mib=promised).and_so(
-            swapped_mib=swapped // 1024
-        ),
-        severity=severity,
-        PROVIDER=provider.uuid,
-    )
+    for service, seconds in ahead:
+        counts = seconds > DOWN_TIME
+        down = "; nova counts it as down" if counts else ""
+        yield problem(
+            f"{service.binary} on {service.host} last reported {lasting(seconds)} in the "
+            f"future{down}",
+            says(service, last_seen_up=service.last_seen_up).and_so(seconds_ahead=round(seconds)),
+            *_listed_state(cloud, service),
+            severity=Severity.ERROR if counts else Severity.WARNING,
+            DATABASE=service.database,
+        )
 
 
-def _more_than_there_is(host: Host) -> Iterator[Problem]:
-    provider = host.provider
-    if provider is None:
-        return
-    inventories = provider.inventories
-    for name, (amount, evidence) in _there(host).items():
-        names = ("VCPU", "PCPU") if name == "VCPU" else (name,)
-        total = sum(inventories[its].total for its in names if its in inventories)
-        if total > amount * ROOMIER + 1:
-            yield problem(
-                f"placement offers {total} {name} of host {host.nova_name}, which has only "
-                f"{round(amount, 1):g}",
-                says(provider, inventories=worded({name: total})),
-                evidence,
-                PROVIDER=provider.uuid,
-                INSTANCES_PATH=next(iter(host.images.tops), None),
-            )
+def _reports_to_rows(host: Host) -> bool:
+    """True if services report to the database, as far as known."""
+    return known(lambda: host.option("DEFAULT", "servicegroup_driver", "db")) in ("db", None)
 
 
-def _there(host: Host) -> Mapping[str, tuple[float, Evidence]]:
-    """Return what the machine has by resource class, with the evidence for it."""
-    found: dict[str, tuple[float, Evidence]] = {}
-    node = host.bundle.last("libvirt", "virsh nodeinfo", host.name)
-    said = value_of(node, "virsh nodeinfo", dict[str, object])
-    cpus, memory = integer(said, "cpus"), integer(said, "memory_mib")
-    if node is not None and cpus:
-        found["VCPU"] = (cpus, hears(node, "libvirt", "cpus", cpus=cpus))
-    kernel = host.bundle.last("kernel", "/proc/meminfo", host.name)
-    total = re.match(r"MemTotal:\s+(\d{1,12}) kB", value_of(kernel, "/proc/meminfo", str), re.ASCII)
-    if kernel is not None and memory and total and not host.option("libvirt", "file_backed_memory"):
-        most = max(memory, int(total[1]) // 1024)  # memory may have been hot-plugged
-        found["MEMORY_MB"] = (most, hears(kernel, "kernel", "MemTotal", memory_mib=most))
-    rooms = host.hypervisor.rooms.values()
-    if rooms and not host.keeps_disks_elsewhere:
-        room = max(rooms, key=lambda one: one.total)
-        gib = room.total / (1 << 30)
-        found["DISK_GB"] = (gib, hears(room.answer, "images", "blocks", size_gib=round(gib, 1)))
-    return found
+def _listed_state(cloud: Cloud, service: Service) -> Iterator[Evidence]:
+    """Evidence of the service's state in nova's API, if that was collected."""
+    for listed in known(lambda: read_services(cloud.bundle)) or ():
+        if (listed.binary, listed.host) == (service.binary, service.host):
+            yield says(listed, state=listed.state)

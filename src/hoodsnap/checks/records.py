@@ -322,7 +322,17 @@ def instance_mapping_skew(guest: Guest, instance: Instance, mapping: InstanceMap
         nova-manage cell_v2 verify_instance --uuid UUID
         SELECT cell_id, queued_for_delete FROM instance_mappings WHERE instance_uuid = 'UUID'
 
-    Not yet: Do not delete the mapping or the build request while the server's guest runs.
+    If a build request of the server is left, nova-api shows the server as building. Delete it in
+    nova's API database, once the mapping names the cell:
+
+        DELETE FROM build_requests WHERE instance_uuid = 'BUILT'
+
+    It worked if nova-api shows the server with its host:
+
+        openstack server show UUID -c status -c OS-EXT-SRV-ATTR:host
+
+    Not yet: Do not delete the mapping. Do not delete the build request before the mapping names the
+    cell: nova would forget the server.
 
     Source: nova cmd/manage.py, compute/api.py `_get_instance` and `_update_queued_for_deletion`;
     sapcc/openstack-nannies; nova bugs 1773945, 1784074.
@@ -336,6 +346,7 @@ def instance_mapping_skew(guest: Guest, instance: Instance, mapping: InstanceMap
                 says(instance, deleted_at=instance.deleted_at),
                 says(mapping, queued_for_delete=False),
                 severity=Severity.NOTE,
+                BUILT="",
                 **_settings("queued_for_delete", 1),
             )
         return
@@ -349,6 +360,7 @@ def instance_mapping_skew(guest: Guest, instance: Instance, mapping: InstanceMap
                 hears(mapping.said["row"], "mapping", guest.uuid, row=None),
                 CELL=cell.get("uuid"),
                 COLUMN="",
+                BUILT="",
             )
         return
     if mapping.cell_id is None:
@@ -359,6 +371,8 @@ def instance_mapping_skew(guest: Guest, instance: Instance, mapping: InstanceMap
             f"no cell{since}",
             here,
             says(mapping, cell_id=None, created_at=mapping.created_at),
+            *_left_requests(mapping),
+            BUILT=guest.uuid if known(lambda: mapping.build_requests) else "",
             **_settings("cell_id", cell.get("id")),
         )
         return
@@ -368,6 +382,7 @@ def instance_mapping_skew(guest: Guest, instance: Instance, mapping: InstanceMap
             f"{mapping.cell}",
             here,
             says(mapping, cell=mapping.cell),
+            BUILT="",
             **_settings("cell_id", cell.get("id")),
         )
     if mapping.queued_for_delete:
@@ -377,6 +392,7 @@ def instance_mapping_skew(guest: Guest, instance: Instance, mapping: InstanceMap
             here,
             says(mapping, queued_for_delete=True),
             severity=Severity.WARNING,
+            BUILT="",
             **_settings("queued_for_delete", 0),
         )
     if mapping.build_requests:
@@ -388,7 +404,14 @@ def instance_mapping_skew(guest: Guest, instance: Instance, mapping: InstanceMap
             severity=Severity.WARNING,
             CELL="",
             COLUMN="",
+            BUILT=guest.uuid,
         )
+
+
+def _left_requests(mapping: InstanceMapping) -> Iterator[Evidence]:
+    """Evidence of build requests that are left, if they were collected."""
+    if left := known(lambda: mapping.build_requests):
+        yield says(mapping, build_requests=left)
 
 
 def _cell_of(mapping: InstanceMapping, instance: Instance) -> Mapping[str, object] | None:
@@ -524,11 +547,13 @@ def _age(instance: Instance) -> float:
 
 @check(Severity.ERROR, traps=[task_in_flight, building, migrating])
 def active_without_host(guest: Guest, instance: Instance) -> Problems:
-    """nova has no host for the server, or a host that does not exist, so no command reaches it.
+    """nova has no host or node for the server, or one that does not exist.
 
     The record lost its host (an edited database, an evacuation or an unshelving that stopped half
-    way), or the host's service was deleted. The guest may still be running without anything
-    managing it.
+    way), or the host's service was deleted, so no command reaches the server. If only the node is
+    wrong (the hypervisor's host name changed, or the record was edited), nova-compute does not
+    count the server's resources, and refuses to resize, migrate or claim it. The guest may still be
+    running without anything managing it.
 
     Authority: The hosts, for where the guest runs.
 
@@ -576,6 +601,25 @@ def active_without_host(guest: Guest, instance: Instance) -> Problems:
             hears(services, "services", f"host={instance.host}", nova_compute=None),
             *_seen(guest.domain),
         )
+    else:
+        yield from _without_node(guest, instance)
+
+
+def _without_node(guest: Guest, instance: Instance) -> Iterator[Problem]:
+    """Yield a problem if the host has compute nodes, and none of the name in the record."""
+    nodes = guest.records.nodes_of(instance.host or "")
+    names = {node.hypervisor_hostname for node in nodes}
+    if not names or instance.node in names or None in names:
+        return
+    own = several(sorted(map(str, names)))
+    yield problem(
+        f"{guest.title} is {instance.vm_state} on node {instance.node} in nova, but host "
+        f"{instance.host} has no compute node of that name (it has {own})"
+        f"{_where(guest)}",
+        says(instance, vm_state=instance.vm_state, host=instance.host, node=instance.node),
+        *(says(node, hypervisor_hostname=node.hypervisor_hostname) for node in nodes[:1]),
+        *_seen(guest.domain),
+    )
 
 
 def _where(guest: Guest) -> str:

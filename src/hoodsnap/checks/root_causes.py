@@ -191,7 +191,23 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
         "server-without-domain",
         "server-without-disk",
         "allocation-wrong-provider",
+        "launch-host-unknown",
     ),
+    # nova's record of the server's host was changed; placement and the launch keep the old one.
+    "allocation-wrong-provider": ("launch-host-unknown",),
+    "active-without-host": ("launch-host-unknown",),
+    # The inventory is larger than the machine, and so larger than the compute node.
+    "capacity-lie": ("compute-node-outdated",),
+    # The clocks that are compared are wrong.
+    "clocks-apart": ("service-report-in-future",),
+    # The host was moved into another zone, which the request names.
+    "request-spec-skew": ("availability-zone-differs",),
+    # The row was changed, and the API still had the old value.
+    "xml-metadata-stale": ("server-copies-differ",),
+    "backing-not-image-ref": ("server-copies-differ",),
+    # Rows that outlived the server's row, or that another server lacks.
+    "domain-without-server": ("row-without-instance",),
+    "instance-extra-missing": ("flavor-three-way-drift", "row-without-instance"),
     # nova has no mapping of a volume that the guest uses, so cinder's attachment is the right one.
     "guest-volume-not-in-bdm": (
         "cinder-attachment-without-bdm",

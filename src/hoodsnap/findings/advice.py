@@ -29,6 +29,7 @@ PLACEHOLDERS: Mapping[str, str] = {
     "ATTACHMENT": "id of the attachment in cinder",
     "BASE": "path of the base image",
     "BINARY": "path of the QEMU binary",
+    "BUILT": "UUID of the server whose build request is left",
     "CELL": "UUID of the cell, from `nova-manage cell_v2 list_cells`",
     "CARD": "name of the card's tap device",
     "COLUMN": "column of the mapping: cell_id or queued_for_delete",
@@ -43,6 +44,7 @@ PLACEHOLDERS: Mapping[str, str] = {
     "DISK": "path of the disk",
     "DOMAIN": "name of the domain that QEMU paused",
     "EXPORT": "NFS export of the volume, from nova's connection_info",
+    "EXTRA_ROW": "path of a file with the server's row of instance_extra, as mysqldump writes it",
     "FILE": "path of the XML file",
     "FD": "number of the open file, from the command before",
     "FLAVOR": "name of the flavor",
@@ -52,8 +54,10 @@ PLACEHOLDERS: Mapping[str, str] = {
     "FOUND": "path at which the file is now",
     "GIB": "size in GiB",
     "GROUP": "path of the control group",
+    "GROUP_ID": "UUID of the server group",
     "GUEST": "UUID of the server whose guest is to start again",
     "HYPERVISOR": "hypervisor host name",
+    "ID": "number of the row",
     "IMAGE": "id of the image in glance",
     "INODE": "inode number of the disk, from `ls -i`",
     "IN_ERROR": "UUID of the server, if it is in error",
@@ -70,12 +74,15 @@ PLACEHOLDERS: Mapping[str, str] = {
     "NETWORK": "id of the network",
     "NEW": "path of a new file",
     "OFPORT": "number of the tap's port in Open vSwitch",
+    "OPTION": "name of the option in nova.conf",
     "OTHER": "UUID of the other server",
     "OTHER_FLAVOR": "name of a flavor to resize to",
     "OTHER_PID": "process id of the other QEMU",
+    "OWNER": "id of the project or user that owns the server",
     "PATH": "path of the device or file",
     "PLUGGED_ATTACHMENT": "id of the attachment in cinder, if the guest has the volume",
     "PORT": "id of the port",
+    "PROJECT": "id of the project in keystone",
     "PROVIDER": "UUID of the resource provider",
     "QUOTA": "quota in microseconds per period",
     "RESCUED": "UUID of the server, if it is in rescue",
@@ -93,15 +100,18 @@ PLACEHOLDERS: Mapping[str, str] = {
     "STATE": "status that cinder should have: in-use, available or error",
     "STOPPED_SERVER": "UUID of each server, from the list before",
     "STATUS": "status of the migration: error or finished",
+    "TABLE": "name of the table in nova's database",
     "TAP": "name of the tap device",
     "TARGET": "target of the disk: vda",
     "TYPE": "machine type",
     "UNIT": "name of the daemon's systemd unit, from `systemctl list-units`",
     "UNPLUGGED_SERVER": "UUID of the server, if the guest does not have the volume",
+    "USER": "id of the user in keystone",
     "VALUE": "value of the column",
     "VOLUME": "id of the volume",
     "WRONG": "name of the domain that must not run",
     "WWID": "WWID of the multipath map",
+    "ZONE": "name of the availability zone",
 }
 """Placeholder → what to put there."""
 
@@ -117,9 +127,10 @@ READ_ONLY = re.compile(
     r"|ip netns exec \S+ iptables-save -t nat$"
     r"|ovs-vsctl (get|show|(--columns=\S+ )?list)|ovs-ofctl dump-flows|SELECT"
     r"|qemu-img (info|check -f \S+ \S+$)"
+    r"|chronyc tracking"
     r"|virsh (capabilities|checkpoint-(list|dumpxml)|dom\w+|domif-getlink|dumpxml|list"
-    r"|managedsave-dumpxml|memtune \S+$|schedinfo \S+$|secret-list|snapshot-list|uri|vcpucount"
-    r"|vcpupin \S+$|blockjob \S+ \S+ --info)"
+    r"|managedsave-dumpxml|memtune \S+$|nodeinfo|schedinfo \S+$|secret-list|snapshot-list|uri"
+    r"|vcpucount|vcpupin \S+$|version|blockjob \S+ \S+ --info)"
     r"|openstack [^|>;]*\b(list|show)\b|cinder --os-volume-api-version 3.27 attachment-list"
     r"|nova-manage (cell_v2 (list_cells|verify_instance)|libvirt get_machine_type"
     r"|placement audit --verbose|placement heal_allocations .*--dry-run|volume_attachment show))"

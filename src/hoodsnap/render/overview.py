@@ -221,7 +221,8 @@ def _nova(guest: Guest) -> str:
     if record is None:
         return _missing(guest, "nova", "nova-db")
     state = guest.server.status if guest.server is not None else record.vm_state.upper()
-    return f"{state} ({record.task_state})" if record.task_state else state
+    task = known(lambda: record.task_state)
+    return f"{state} ({task})" if task else state
 
 
 def _libvirt(guest: Guest) -> str:

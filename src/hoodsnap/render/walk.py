@@ -312,14 +312,18 @@ def _instance(guest: Guest, instance: Instance | None) -> str:
     assert instance is not None  # noqa: S101
     # The domain name is derived from the row only where the API did not return instance_name.
     name = f" → {_domain_name(guest, instance)}"
-    power = POWER_STATES.get(instance.power_state if instance.power_state is not None else -1)
     return _told(
         lambda: f"row {instance.id} of {instance.database}{name}",
         lambda: f"deleted {instance.deleted_at}" if instance.deleted else "",
         lambda: instance.vm_state,
         lambda: f"task_state {instance.task_state}" if instance.task_state else "",
-        lambda: f"power {power}" if power else "",
+        lambda: _power(instance.power_state),
     )
+
+
+def _power(state: int | None) -> str:
+    word = POWER_STATES.get(-1 if state is None else state)
+    return f"power {word}" if word else ""
 
 
 def _domain_name(guest: Guest, instance: Instance) -> str:

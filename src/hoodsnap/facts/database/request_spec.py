@@ -48,6 +48,18 @@ class RequestSpec(Fact):
             raise UnheardError(str(self._spec))
         return mapping(self._spec, DATA)
 
+    def told(self, *keys: str) -> str | None:
+        """Return a text of the request by its place, `told("image", "checksum")`; None without one.
+
+        Raises `UnheardError` if the request can't be read.
+        """
+        data = self._data
+        for key in keys[:-1]:
+            if data.get(key) is None:
+                return None
+            data = fields_of(data, key)
+        return text(data, keys[-1]) or None if keys[-1] in data else None
+
     @property
     def zone(self) -> str | None:
         """Availability zone that the owner requested; None for any."""

@@ -1,0 +1,364 @@
+"""Lists of nova's API compared with the rows of its databases, which they are made from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
+
+from hoodsnap.bundle import Answer
+from hoodsnap.check import Problem, Problems, check, problem
+from hoodsnap.evidence import Evidence, Severity, hears
+from hoodsnap.facts.api.listing import ApiList, Item, read_actions, read_listing
+from hoodsnap.facts.clock import moment
+from hoodsnap.facts.cloud.cloud import Cloud
+from hoodsnap.facts.database.tables import Row, Tables
+from hoodsnap.facts.fact import UnheardError
+from hoodsnap.phrase import brief
+
+SETTLED = timedelta(seconds=5)
+"""An action that was requested later may not have a row yet in what was collected."""
+
+NEWEST = 10
+"""Number of an instance's newest actions that are collected from the database."""
+
+Pairs = Mapping[str, tuple[object, object]]
+"""Name of a value → what the API has, and what the row has. None: not told."""
+
+
+@check(Severity.WARNING)
+def api_list_differs(cloud: Cloud) -> Problems:
+    """nova's API lists other values than its database has.
+
+    nova-api makes its lists of services, hypervisors, flavors, migrations, actions and aggregates
+    from rows of its databases. If a list differs from the rows, nova-api reads another database
+    than the one that was collected: a replica that lags behind, a restored copy, or the database of
+    another cell. Operators then decide by what the API shows, and nova acts by what the rows say.
+
+    Authority: The rows in the database that the scheduler and the conductors use.
+
+    Traps: Both are asked seconds apart, so the numbers of what is in use, which move by themselves,
+    are not compared. Old microversions list numbers in place of UUIDs. A user who is no
+    administrator sees no services and no hypervisors.
+
+    Next: Compare the list with the rows:
+
+        openstack compute service list --long
+        openstack hypervisor list --long
+        SELECT * FROM DATABASE.TABLE WHERE id = ID
+
+    Compare the database that nova-api uses (`[database]connection` and `[api_database]connection`
+    in its nova.conf) with the one that the cell has:
+
+        nova-manage cell_v2 list_cells --verbose
+
+    If it is a replica, check how far it lags behind; ask the API twice, because each nova-api may
+    have another connection.
+
+    Not yet: Do not change a row to what the API shows. Do not enable, disable, force down or delete
+    a service by this list.
+
+    Source: nova api/openstack/compute/services.py, hypervisors.py, flavors.py, migrations.py,
+    instance_actions.py; nova admin guide, cells.
+    """
+    undecided: UnheardError | None = None
+    for part in (_services, _hypervisors, _flavors, _migrations, _actions, _aggregates):
+        try:
+            yield from part(cloud)
+        except UnheardError as reason:
+            undecided = undecided or reason
+    if undecided is not None:
+        raise undecided
+
+
+def _services(cloud: Cloud) -> Iterator[Problem]:
+    listing = read_listing(cloud.bundle, "os-services", "services")
+    for item, row in _matched(cloud.instances.tables, listing, "services"):
+        cells = row.cells
+        name = f"Service {item.get('binary')} on {item.get('host')}"
+        pairs: Pairs = {
+            "id": (_text(item, "id"), _text(cells, "uuid")),
+            "binary": (_text(item, "binary"), _text(cells, "binary")),
+            "host": (_text(item, "host"), _text(cells, "host")),
+            "status": (_text(item, "status"), _word(cells, "disabled", "disabled", "enabled")),
+            "disabled_reason": (_text(item, "disabled_reason"), _text(cells, "disabled_reason")),
+            "forced_down": (_flag(item, "forced_down"), _flag(cells, "forced_down")),
+        }
+        yield from _apart(name, "service", "services", listing, item, row, pairs)
+
+
+def _hypervisors(cloud: Cloud) -> Iterator[Problem]:
+    listing = read_listing(cloud.bundle, "os-hypervisors/detail", "hypervisors")
+    services = read_listing(cloud.bundle, "os-services", "services")
+    known = {item.get("id"): item for item in services.items} if services is not None else {}
+    for item, row in _matched(cloud.instances.tables, listing, "compute_nodes"):
+        cells, name = row.cells, f"Hypervisor {item.get('hypervisor_hostname')}"
+        service = item.get("service")
+        service = service if isinstance(service, dict) else {}
+        pairs: dict[str, tuple[object, object]] = {
+            key: (item.get(key), cells.get(key))
+            for key in (
+                *("hypervisor_hostname", "hypervisor_type", "hypervisor_version", "host_ip"),
+                *("vcpus", "memory_mb", "local_gb"),
+            )
+        }
+        pairs["id"] = (_text(item, "id"), _text(cells, "uuid"))
+        pairs["service.host"] = (_text(service, "host"), _text(cells, "host"))
+        yield from _apart(name, "hypervisor", "compute_nodes", listing, item, row, pairs)
+        its = known.get(service.get("id"))
+        if known and its is None and any(type(key) is type(service.get("id")) for key in known):
+            yield _without_service(name, listing, item, service)
+        elif its is not None and services is not None and listing is not None:
+            same = {
+                key: (item.get(key), its.get(key))
+                for key in ("state", "status")
+                if key in item and item.get(key) != its.get(key)
+            }
+            if same:
+                yield problem(
+                    f"{name} is {' and '.join(str(one) for one, _ in same.values())} in nova's "
+                    f"list of hypervisors, but its service on {its.get('host')} is "
+                    f"{' and '.join(str(other) for _, other in same.values())}",
+                    _heard(listing.answer, "hypervisor", item, {k: v[0] for k, v in same.items()}),
+                    _heard(services.answer, "service", its, {k: v[1] for k, v in same.items()}),
+                    TABLE="services",
+                )
+
+
+def _without_service(name: str, listing: ApiList | None, item: Item, service: Item) -> Problem:
+    answer = listing.answer if listing is not None else None
+    assert answer is not None  # noqa: S101 (the item is of this list)
+    return problem(
+        f"{name} belongs to service {brief(str(service.get('id')))}, which nova's list of services "
+        "lacks",
+        _heard(answer, "hypervisor", item, {"service.id": service.get("id")}),
+        TABLE="services",
+    )
+
+
+def _flavors(cloud: Cloud) -> Iterator[Problem]:
+    listing = read_listing(cloud.bundle, "flavors/detail", "flavors")
+    tables = cloud.instances.tables
+    table = "flavors" if any(True for _ in tables.of("flavors")) else "instance_types"
+    rows = {
+        str(row.cells.get("flavorid")): row
+        for row in tables.of(table)
+        if not row.cells.get("deleted")
+    }
+    names = {str(row.cells.get("name")): row for row in rows.values()}
+    for item in listing.items if listing is not None else ():
+        own = rows.get(str(item.get("id"))) or names.get(str(item.get("name")))
+        if own is None:
+            continue  # only flavors of the servers were collected
+        cells = own.cells
+        pairs: Pairs = {
+            "id": (_text(item, "id"), _text(cells, "flavorid")),
+            "name": (_text(item, "name"), _text(cells, "name")),
+            "ram": (item.get("ram"), cells.get("memory_mb")),
+            "vcpus": (item.get("vcpus"), cells.get("vcpus")),
+            "disk": (item.get("disk"), cells.get("root_gb")),
+            "ephemeral": (item.get("OS-FLV-EXT-DATA:ephemeral"), cells.get("ephemeral_gb")),
+            "swap": (_size(item.get("swap")), _size(cells.get("swap"))),
+            "rxtx_factor": (_ratio(item.get("rxtx_factor")), _ratio(cells.get("rxtx_factor"))),
+            "disabled": (_flag(item, "OS-FLV-DISABLED:disabled"), _flag(cells, "disabled")),
+            "is_public": (_flag(item, "os-flavor-access:is_public"), _flag(cells, "is_public")),
+        }
+        name = f"Flavor {item.get('name')}"
+        yield from _apart(name, "flavor", table, listing, item, own, pairs)
+
+
+def _migrations(cloud: Cloud) -> Iterator[Problem]:
+    listing = read_listing(cloud.bundle, "os-migrations", "migrations")
+    for item, row in _matched(cloud.instances.tables, listing, "migrations"):
+        cells = row.cells
+        # Its status and hosts change with each step; other checks read them from the rows.
+        keys = ("instance_uuid", "old_instance_type_id", "new_instance_type_id")
+        pairs = {
+            key: (item.get(key), cells.get(key))
+            for key in (*keys, "user_id", "project_id", "dest_host")
+        }
+        pairs["uuid"] = (_text(item, "uuid"), _text(cells, "uuid"))
+        name = f"Migration {item.get('id')}"
+        yield from _apart(name, "migration", "migrations", listing, item, row, pairs)
+
+
+def _actions(cloud: Cloud) -> Iterator[Problem]:
+    tables = cloud.instances.tables
+    for uuid, listing in read_actions(cloud.bundle).items():
+        rows = {row.cells.get("request_id"): row for row in tables.of("instance_actions", uuid)}
+        title = cloud.title_of(uuid)
+        for item in listing.items:
+            owner = item.get("instance_uuid")
+            if isinstance(owner, str) and owner.lower() != uuid:
+                yield problem(
+                    f"nova's API lists an action of {cloud.title_of(owner.lower())} "
+                    f"({item.get('action')}) among those of {title}",
+                    hears(listing.answer, "action", str(item.get("request_id")), **dict(item)),
+                    TABLE="instance_actions",
+                )
+            row = rows.get(item.get("request_id"))
+            if row is None:
+                if rows and _is_covered(rows, item):
+                    yield _unknown(title, listing, item, rows)
+                continue
+            cells = row.cells
+            pairs: dict[str, tuple[object, object]] = {
+                key: (item.get(key), cells.get(key)) for key in ("action", "user_id", "project_id")
+            }
+            start = moment(item.get("start_time")), moment(cells.get("start_time"))
+            pairs["start_time"] = start
+            name = f"{title}'s action {item.get('action')}"
+            yield from _apart(name, "action", "instance_actions", listing, item, row, pairs)
+
+
+def _is_covered(rows: Mapping[object, Row], item: Item) -> bool:
+    """True if the rows that were collected, the newest ten, would contain the action."""
+    started = moment(item.get("start_time"))
+    times = [moment(row.cells.get("start_time")) for row in rows.values()]
+    oldest = min((time for time in times if time is not None), default=None)
+    asked = max(row.answer.at for row in rows.values())
+    if started is None or oldest is None or started > asked - SETTLED:
+        return False
+    return len(rows) < NEWEST or started >= oldest
+
+
+def _unknown(title: str, listing: ApiList, item: Item, rows: Mapping[object, Row]) -> Problem:
+    row = next(iter(rows.values()))
+    request = item.get("request_id")
+    return problem(
+        f"{title}'s action {item.get('action')} ({request}) is in nova's API, but not in its "
+        "database",
+        hears(listing.answer, "action", str(request), request_id=request),
+        hears(row.answer, "nova-db", "instance_actions", actions=len(rows)),
+        TABLE="instance_actions",
+    )
+
+
+def _aggregates(cloud: Cloud) -> Iterator[Problem]:
+    listing = read_listing(cloud.bundle, "os-aggregates", "aggregates")
+    tables = cloud.instances.tables
+    for item, row in _matched(tables, listing, "aggregates"):
+        number = row.cells.get("id")
+        hosts = {
+            member.cells.get("host")
+            for member in tables.of("aggregate_hosts")
+            if member.cells.get("aggregate_id") == number and not member.cells.get("deleted")
+        }
+        zones = [
+            other.cells.get("value")
+            for other in tables.of("aggregate_metadata")
+            if other.cells.get("aggregate_id") == number and not other.cells.get("deleted")
+        ]
+        listed = item.get("hosts")
+        pairs: Pairs = {
+            "name": (_text(item, "name"), _text(row.cells, "name")),
+            "uuid": (_text(item, "uuid"), _text(row.cells, "uuid")),
+            "hosts": (_names(listed), _names(hosts)),
+            "availability_zone": (item.get("availability_zone"), zones[0] if zones else None),
+        }
+        name = f"Aggregate {item.get('name')}"
+        yield from _apart(name, "aggregate", "aggregates", listing, item, row, pairs)
+
+
+def _matched(tables: Tables, listing: ApiList | None, table: str) -> Iterator[tuple[Item, Row]]:
+    """Yield each item with its row, by UUID; by number if the list has numbers, or the UUID is
+    nobody's."""
+    rows = [row for row in tables.of(table) if not row.cells.get("deleted")]
+    uuids = {row.cells.get("uuid"): row for row in rows if row.cells.get("uuid")}
+    numbers: dict[object, list[Row]] = {}
+    names: dict[object, list[Row]] = {}
+    for row in rows:
+        numbers.setdefault(row.cells.get("id"), []).append(row)
+        names.setdefault(_key(row.cells), []).append(row)
+    for item in listing.items if listing is not None else ():
+        own = uuids.get(item.get("uuid")) or uuids.get(item.get("id"))
+        if own is None:
+            same = numbers.get(item.get("id")) or names.get(_key(item)) or ()
+            own = same[0] if len(same) == 1 else None  # cells may have the same numbers
+        if own is not None:
+            yield item, own
+
+
+def _key(raw: Item) -> object:
+    return raw.get("hypervisor_hostname") or (raw.get("binary"), raw.get("host"))
+
+
+def _apart(
+    name: str,
+    noun: str,
+    table: str,
+    listing: ApiList | None,
+    item: Item,
+    row: Row,
+    pairs: Pairs,
+) -> Iterator[Problem]:
+    apart = {
+        key: pair
+        for key, pair in pairs.items()
+        if None not in pair and _plain(pair[0]) != _plain(pair[1])
+    }
+    if not apart or listing is None:
+        return
+    listed = {key: pair[0] for key, pair in apart.items()}
+    stored = {key: pair[1] for key, pair in apart.items()}
+    yield problem(
+        f"{name} has {_words(listed)} in nova's API, but {_words(stored)} in its database",
+        _heard(listing.answer, noun, item, listed),
+        hears(row.answer, "nova-db", f"{table}[id={row.cells.get('id')}]", **_shown(stored)),
+        TABLE=table,
+        ID=row.cells.get("id"),
+        DATABASE=_database(row.answer),
+    )
+
+
+def _heard(answer: Answer, noun: str, item: Item, values: Mapping[str, object]) -> Evidence:
+    return hears(answer, noun, f"[id={item.get('id')}]", **_shown(values))
+
+
+def _shown(values: Mapping[str, object]) -> dict[str, object]:
+    return {key: _plain(value) for key, value in values.items()}
+
+
+def _plain(value: object) -> object:
+    return f"{value:%Y-%m-%d %H:%M:%S}" if isinstance(value, datetime) else value
+
+
+def _words(values: Mapping[str, object]) -> str:
+    named = [f"{key} {brief(str(_plain(value)))}" for key, value in values.items()]
+    return ", ".join(named[:3]) + (f" and {len(named) - 3} more" if len(named) > 3 else "")
+
+
+def _database(answer: Answer) -> str | None:
+    place = answer.query.partition(" FROM ")[2].partition(" ")[0]
+    return place.partition(".")[0].strip("`") or None
+
+
+def _text(raw: Item, key: str) -> str | None:
+    value = raw.get(key)
+    return value if isinstance(value, str) and value else None
+
+
+def _flag(raw: Item, key: str) -> bool | None:
+    value = raw.get(key)
+    return bool(value) if isinstance(value, bool | int) else None
+
+
+def _word(raw: Item, key: str, yes: str, no: str) -> str | None:
+    flag = _flag(raw, key)
+    return None if flag is None else yes if flag else no
+
+
+def _size(value: object) -> int | None:
+    return value if isinstance(value, int) else 0 if value == "" else None
+
+
+def _ratio(value: object) -> float | None:
+    try:
+        return float(value) if isinstance(value, str | int | float) else None
+    except ValueError:
+        return None
+
+
+def _names(value: object) -> str | None:
+    if not isinstance(value, list | set):
+        return None
+    return ", ".join(sorted(str(name) for name in value)) or "none"

@@ -1,0 +1,162 @@
+"""nova.conf compared with what the running guests and nova's records were made from."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from hoodsnap.check import Problem, Problems, check, problem
+from hoodsnap.evidence import Evidence, Severity, derives, hears
+from hoodsnap.facts.cloud.cloud import Cloud
+from hoodsnap.facts.cloud.guest import Guest
+from hoodsnap.facts.cloud.host import Host
+from hoodsnap.facts.fact import UnheardError, known
+from hoodsnap.phrase import counted, several
+
+SHOWN = 10
+"""Number of guests that one finding shows; the others are only counted."""
+
+ANY = frozenset(["", "0.0.0.0", "::", "*"])  # noqa: S104 (names of addresses; nothing listens)
+"""Addresses that stand for all addresses."""
+
+
+class _Made(NamedTuple):
+    """A guest that was made with another value than nova.conf has now."""
+
+    guest: Guest
+    value: str
+    evidence: Evidence
+
+
+@check(Severity.NOTE)
+def nova_conf_not_applied(host: Host, cloud: Cloud) -> Problems:
+    """nova.conf has another value than the one that the guests on the host were made with.
+
+    nova-compute reads nova.conf when it starts, and writes addresses and kinds of disks into a
+    domain when it defines it. After a change of nova.conf, guests that run keep the old value until
+    their next stop and start, hard reboot or move, and then get the new one: a console that listens
+    elsewhere, or disks that nova looks for in another store. A change that nobody intended (a
+    deployment tool with a wrong variable) shows here first.
+
+    Authority: The guests, for what is in use; nova.conf, for their next start.
+
+    Traps: A guest that was started before an intended change. A console on a Unix socket has no
+    address; one on all addresses is vnc-port-conflict-or-exposed. The disk of a server that boots
+    from a volume is cinder's. Guests of other clouds and guests without a record in nova are not
+    compared. An option that is not set has a default, which is not compared.
+
+    Next: Compare nova.conf with the definitions of the guests, and check when nova-compute started:
+
+        grep -n -E 'OPTION' /etc/nova/nova.conf
+        virsh dumpxml UUID
+        ps -o pid,lstart,args -C nova-compute
+
+    If the change was intended, nothing has to be done: every stop and start of a server through
+    nova applies it. If it was not, put the old value back while nova-compute is stopped.
+
+    Not yet: Do not hard-reboot or migrate servers of the host, and do not restart nova-compute,
+    before it is clear which value is the right one.
+
+    Source: nova virt/libvirt/driver.py `_guest_add_video_device`, `get_vnc_console`; nova
+    virt/libvirt/imagebackend.py `Backend.backend`.
+    """
+    guests = [
+        guest
+        for guest in cloud.guests_of(host)
+        if guest.is_here and guest.domain is not None and guest.instance is not None
+    ]
+    undecided: UnheardError | None = None
+    for part in (_consoles, _stores):
+        try:
+            yield from part(host, guests)
+        except UnheardError as reason:
+            undecided = undecided or reason
+    if undecided is not None:
+        raise undecided
+
+
+def _consoles(host: Host, guests: Sequence[Guest]) -> Iterator[Problem]:
+    for kind in ("vnc", "spice"):
+        wanted = host.option(kind, "server_listen")
+        if not re.fullmatch(r"[0-9a-fA-F.:]+", wanted):
+            continue
+        others = []
+        for guest in guests:
+            domain = guest.domain
+            if domain is None or domain.id is None:
+                continue
+            for console in known(lambda domain=domain: domain.graphics) or ():  # type: ignore[misc]
+                for address in console.listens if console.type == kind else ():
+                    if address != wanted and address not in ANY:  # which is an error of its own
+                        others.append(
+                            _Made(guest, address, derives(domain, "graphics", listen=address))
+                        )
+        yield from _told(host, kind, "server_listen", wanted, others, "a console on")
+        wanted = host.option(kind, "server_proxyclient_address")
+        tokens = [made for guest in guests for made in _tokens(guest, kind, wanted)]
+        yield from _told(
+            host, kind, "server_proxyclient_address", wanted, tokens, "a console token for"
+        )
+
+
+def _tokens(guest: Guest, kind: str, wanted: str) -> Iterator[_Made]:
+    """Yield the console tokens, still valid, that lead to another address."""
+    instance = guest.instance
+    if not wanted or instance is None or instance.tables is None:
+        return
+    for row in instance.tables.of("console_auth_tokens", guest.uuid, instance.database):
+        host, expires = row.cells.get("host"), row.cells.get("expires")
+        is_kind = {"novnc": "vnc", "xvpvnc": "vnc", "spice-html5": "spice"}.get(
+            str(row.cells.get("console_type"))
+        )
+        now = row.answer.at.timestamp()
+        valid = isinstance(expires, int | float) and expires > now
+        if isinstance(host, str) and is_kind == kind and valid and host != wanted:
+            place = f"console_auth_tokens[id={row.cells.get('id')}]"
+            yield _Made(guest, host, hears(row.answer, "nova-db", place, host=host))
+
+
+def _stores(host: Host, guests: Sequence[Guest]) -> Iterator[Problem]:
+    wanted = host.option("libvirt", "images_type")
+    store = {"flat": "raw"}.get(wanted, wanted)
+    if store not in ("raw", "qcow2", "rbd", "lvm", "ploop"):
+        return
+    others = []
+    for guest in guests:
+        domain, instance = guest.domain, guest.instance
+        if domain is None or instance is None or guest.record is None:
+            continue
+        if known(lambda one=instance: one.boots_from_volume) is not False:  # type: ignore[misc]
+            continue
+        if guest.record.vm_state == "rescued":
+            continue
+        for disk in known(lambda domain=domain: domain.current.disks) or ():  # type: ignore[misc]
+            if disk.target not in ("vda", "sda", "hda", "xvda") or disk.device != "disk":
+                continue
+            kind = disk.image.type
+            its = {"block": "lvm", "network": disk.protocol}.get(kind, disk.format)
+            if its and its != store and its in ("raw", "qcow2", "rbd", "lvm"):
+                seen = derives(domain, "disks", disk=disk.target, store=its)
+                others.append(_Made(guest, its, seen))
+    yield from _told(host, "libvirt", "images_type", wanted, others, "a root disk of kind")
+
+
+def _told(
+    host: Host, section: str, option: str, wanted: str, others: Sequence[_Made], what: str
+) -> Iterator[Problem]:
+    if not others or not wanted:
+        return
+    values = several(sorted({made.value for made in others}))
+    titles = several(dict.fromkeys(made.guest.title for made in others))
+    answer = host.bundle.last("host", "/etc/nova/nova.conf", host.name)
+    assert answer is not None  # noqa: S101 (its option was read)
+    count = counted(len({made.guest.uuid for made in others}), "guest")
+    yield problem(
+        f"nova.conf of host {host.name} has {option} {wanted}, but {count} ({titles}) "
+        f"{'has' if count.startswith('1 ') else 'have'} {what} {values}",
+        hears(answer, "nova.conf", f"{section}.{option}", **{option: wanted}),
+        *(made.evidence for made in others[:SHOWN]),
+        OPTION=option,
+        UUID=others[0].guest.uuid,
+    )

@@ -1,0 +1,73 @@
+"""Lists of nova's API, and the rows that they are made from."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from tests.conftest import RecordedHost
+
+from hoodsnap.bundle import Answer
+
+
+def _first(host: RecordedHost, path: str, name: str, **fields: object) -> dict[str, Any]:
+    """Change the first item of a list in every answer; return it."""
+    first: list[dict[str, Any]] = []
+
+    def changed(answer: Answer) -> Answer:
+        if answer.layer != "nova" or f"/{path}" not in answer.query or answer.error is not None:
+            return answer
+        value = json.loads(json.dumps(answer.value))
+        value[name][0] |= fields
+        first.append(value[name][0])
+        return answer.model_copy(update={"value": value})
+
+    host.bundle = host.bundle.with_answers(tuple(map(changed, host.bundle.answers)))
+    return first[0]
+
+
+def test_api_list_differs(host: RecordedHost) -> None:
+    item = _first(host, "os-services", "services", status="disabled")
+
+    assert host.headlines() == [
+        f"Service {item['binary']} on vm has status disabled in nova's API, but status enabled in its"
+        " database"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "fields", "part"),
+    [
+        ("os-hypervisors/detail", "hypervisors", {"host_ip": "192.0.2.9"},
+         "has host_ip 192.0.2.9 in nova's API, but host_ip 127.0.0.1"),
+        ("os-hypervisors/detail", "hypervisors", {"state": "down"},
+         "is down in nova's list of hypervisors, but its service on vm is up"),
+        ("os-migrations", "migrations", {"dest_host": "192.0.2.3"}, "has dest_host 192.0.2.3 in nova's API"),
+        ("os-migrations", "migrations", {"user_id": "somebody"}, "has user_id somebody in nova's API"),
+        ("flavors/detail", "flavors", {"rxtx_factor": 3.0}, "has rxtx_factor 3.0 in nova's API"),
+        ("os-instance-actions", "instanceActions", {"user_id": "somebody"},
+         "has user_id somebody in nova's API"),
+    ],
+)  # fmt: skip
+def test_api_list_differs_in(
+    host: RecordedHost, path: str, name: str, fields: dict[str, object], part: str
+) -> None:
+    _first(host, path, name, **fields)
+
+    headlines = host.headlines()
+    assert headlines
+    assert all(part in headline for headline in headlines)
+
+
+def test_numbers_that_move_are_not_compared(host: RecordedHost) -> None:
+    _first(host, "os-hypervisors/detail", "hypervisors", running_vms=99, vcpus_used=99)
+
+    assert host.findings() == []
+
+
+def test_the_status_of_a_migration_is_not_compared(host: RecordedHost) -> None:
+    moved = {"status": "error", "updated_at": "2026-11-25T18:36:40.000000"}
+    _first(host, "os-migrations", "migrations", **moved)
+
+    assert host.findings() == []

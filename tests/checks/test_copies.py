@@ -1,0 +1,149 @@
+"""Copies of a server's record in nova's API, its databases and placement."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from tests.checks.test_placement import node
+from tests.conftest import RecordedHost
+
+from hoodsnap.bundle import Answer
+
+STRANGER = "00000000000000000000000000000bad"
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "headline"),
+    [
+        ("hostname", "vm-other",
+         "vm-duo's host name is vm-other in its database row, but vm-duo in nova's API"),
+        ("reservation_id", "r-other",
+         "vm-duo's reservation is r-other in its database row, but r-"),
+        ("key_name", "mine", "vm-duo's key pair is mine in its database row, but none in nova's API"),
+        ("launched_at", "2026-01-01 00:00:00",
+         "vm-duo's launch is 2026-01-01 00:00:00+00:00 in its database row, but 2026-11-25"),
+        ("root_device_name", "/dev/sda",
+         "vm-duo's root device is /dev/sda in its database row, but /dev/vda in nova's API, but /dev/vda"
+         " in its block device mapping"),
+    ],
+)  # fmt: skip
+def test_server_copies_differ(host: RecordedHost, column: str, value: str, headline: str) -> None:
+    host.row("instances", host.uuid("vm-duo"), **{column: value})
+
+    [found] = host.report().findings
+    assert found.check.name == "server-copies-differ"
+    assert found.headline.startswith(headline)
+
+
+def test_server_copies_differ_by_the_flavor(host: RecordedHost) -> None:
+    flavor = host.guest("vm-duo").server
+    assert flavor is not None
+    changed = dict(flavor.raw["flavor"]) | {"original_name": "lab.other"}  # type: ignore[call-overload]
+    host.server(host.uuid("vm-duo"), flavor=changed)
+
+    assert [line for line in host.headlines() if "flavor" in line] == [
+        "vm-duo's flavor is lab.duo in its stored flavor, but lab.other in nova's API"
+    ]
+
+
+def test_a_server_that_changed_meanwhile_is_not_compared(host: RecordedHost) -> None:
+    host.server(host.uuid("vm-duo"), name="vm-new", updated="2026-11-25T18:36:40Z")
+
+    assert host.findings() == []
+
+
+def test_null_is_a_value_and_a_missing_field_is_none(host: RecordedHost) -> None:
+    uuid = host.uuid("vm-duo")
+    host.server(uuid, reservation_id=None)
+    assert len(host.findings()) == 1
+
+    def older(answer: Answer) -> Answer:
+        if "/servers/detail" not in answer.query or answer.error is not None:
+            return answer
+        servers = [
+            {key: value for key, value in server.items() if not key.endswith("reservation_id")}
+            for server in answer.value["servers"]
+        ]
+        return answer.model_copy(update={"value": {"servers": servers}})
+
+    host.bundle = host.bundle.with_answers(tuple(map(older, host.bundle.answers)))
+    assert host.findings() == []
+
+
+@pytest.mark.parametrize("column", ["project_id", "user_id"])
+def test_owner_copies_differ(host: RecordedHost, column: str) -> None:
+    host.row("instance_mappings", host.uuid("vm-duo"), **{column: STRANGER})
+
+    [found] = host.report().findings
+    assert found.check.name == "owner-copies-differ"
+    what = column.removesuffix("_id")
+    assert found.headline.startswith(f"vm-duo's {what} is ")
+    assert found.headline.endswith(f"but {STRANGER} in its instance mapping")
+    assert found.names["COLUMN"] == column
+    assert found.names["CONSUMER"] == ""
+
+
+def test_owner_copies_differ_in_placement(host: RecordedHost) -> None:
+    uuid, first = host.uuid("vm-duo"), host.last("placement", "GET /resource_providers [1.39]")
+    held = {node(host): {"resources": {"VCPU": 2, "MEMORY_MB": 128, "DISK_GB": 1}, "generation": 1}}
+    value = {"allocations": held, "project_id": STRANGER, "user_id": "u", "consumer_generation": 1}
+    query = f"GET /allocations/{uuid} [1.39]"
+    host.add(first.model_copy(update={"query": query, "subject": uuid, "value": value}))
+
+    found = [f for f in host.report().findings if f.check.name == "owner-copies-differ"]
+    assert found[0].headline.endswith(f"but {STRANGER} in placement")
+    assert found[1].headline.endswith("but u in placement")
+    assert found[0].names["CONSUMER"] == uuid
+
+
+def test_owner_copies_differ_in_the_request_spec(host: RecordedHost) -> None:
+    uuid = host.uuid("vm-duo")
+    instance = host.guest("vm-duo").instance
+    assert instance is not None and instance.tables is not None
+    [(_, row)] = instance.tables.each("request_specs", uuid)
+    spec = json.loads(str(row.cells["spec"]))
+    spec["nova_object.data"]["project_id"] = STRANGER
+    host.row("request_specs", uuid, spec=json.dumps(spec))
+
+    [headline] = host.headlines()
+    assert headline.endswith(f"but {STRANGER} in its request spec")
+
+
+@pytest.mark.parametrize("user", [None, ""])
+def test_an_old_mapping_has_no_user(host: RecordedHost, user: str | None) -> None:
+    host.row("instance_mappings", host.uuid("vm-duo"), user_id=user)
+
+    assert host.findings() == []
+
+
+def _aggregate(host: RecordedHost, zone: str) -> None:
+    for table, columns, row in (
+        ("aggregate_hosts", ["id", "host", "aggregate_id"], [1, "vm", 7]),
+        (
+            "aggregate_metadata",
+            ["id", "aggregate_id", "key", "value"],
+            [1, 7, "availability_zone", zone],
+        ),
+    ):
+        [query] = {
+            answer.query
+            for answer in host.bundle.by_layer["nova-db"]
+            if f" FROM nova_api.{table}" in answer.query and answer.query.startswith("SELECT")
+        }
+        host.set("nova-db", query, {"columns": columns, "rows": [row]})
+
+
+def test_availability_zone_differs(host: RecordedHost) -> None:
+    _aggregate(host, "rack-2")
+
+    assert (
+        "vm-duo is in availability zone nova in nova's database, but its host vm is in zone rack-2"
+        in (host.headlines())
+    )
+
+
+def test_a_server_in_the_zone_of_its_host_is_quiet(host: RecordedHost) -> None:
+    _aggregate(host, "nova")
+
+    assert host.findings() == []
