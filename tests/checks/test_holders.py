@@ -77,3 +77,12 @@ def test_locks_of_the_guests_qemu_and_of_libvirt_are_legal(host: RecordedHost) -
     _lock(host, "vm-stopped", "996: -> OFDLCK ADVISORY  READ -1 {} 100 101")
 
     assert host.findings() == []
+
+
+def test_the_locks_of_a_guest_that_has_just_died_are_not_reported(host: RecordedHost) -> None:
+    _lock(host, "vm-plain", "999: OFDLCK ADVISORY  READ -1 {} 100 101")
+    host.end("vm-plain")
+    query = f"virsh domstate --reason {host.domain('vm-plain')}"
+    host.set("libvirt", query, {"state": 5, "reason": 3})
+
+    assert not any("disk-locked-by-another" in line for line in host.findings())

@@ -18,7 +18,11 @@ from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.fact import UnheardError, caught, known
 from hoodsnap.facts.host.instances_directory import FolderEntry, disk_owner, is_base
 from hoodsnap.facts.host.locks import LOCKS, FileLock
+from hoodsnap.facts.host.log import Log
 from hoodsnap.facts.process.process import Process
+
+RESTS = frozenset(["stopped", "suspended", "shelved", "soft-delete"])
+"""States of a server whose guest is off."""
 
 
 @check(Severity.ERROR)
@@ -145,7 +149,7 @@ def _stands_on(guest: Guest, path: str) -> bool:
     Severity.WARNING, heard=["kernel"], traps=[building, task_in_flight, migrating, volume_moving]
 )
 def disk_locked_by_another(
-    guest: Guest, host: Host, domain: Domain, process: Process | None
+    guest: Guest, host: Host, domain: Domain, process: Process | None, log: Log | None
 ) -> Problems:
     """A program that is not the guest's QEMU has locked a disk of the guest.
 
@@ -157,6 +161,8 @@ def disk_locked_by_another(
 
     Traps: nova itself copies and converts disks, but only while the server has a task; cinder does
     so while it moves a volume. libvirt's lock daemon locks the first byte of a file.
+    A guest that nova wants to run may have ended after the locks were read: for such a guest, QEMU
+    has to complain about a lock in its log.
 
     Next: Check which program has the disk open:
 
@@ -180,6 +186,8 @@ def disk_locked_by_another(
     runs = process is not None or domain.id is not None
     if runs and process is None:
         raise UnheardError("QEMU's process was not collected")
+    if not runs and not (_rests(guest) or _complains(log)):
+        return
     own = {one.pid for one in guest.processes}
     for disk in domain.current.disks:
         if disk.image.type != "file" or disk.source is None or disk.read_only or disk.shareable:
@@ -197,6 +205,20 @@ def disk_locked_by_another(
                 DISK=disk.source,
                 INODE=entry.ino if entry is not None else None,
             )
+
+
+def _rests(guest: Guest) -> bool:
+    """True if the guest is off for nova, too."""
+    return guest.record is not None and guest.record.vm_state in RESTS
+
+
+def _complains(log: Log | None) -> bool:
+    """True if QEMU's last complaint is about a lock."""
+    return log is not None and "lock" in (known(partial(_complaint, log)) or "")
+
+
+def _complaint(log: Log) -> str | None:
+    return log.complaint
 
 
 def _strange_locks(
