@@ -12,6 +12,7 @@ from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.fact import UnheardError, known
+from hoodsnap.facts.host.instances_directory import is_base
 from hoodsnap.phrase import counted, several
 
 SHOWN = 10
@@ -136,6 +137,8 @@ def _stores(host: Host, guests: Sequence[Guest]) -> Iterator[Problem]:
                 continue
             kind = disk.image.type
             its = {"block": "lvm", "network": disk.protocol}.get(kind, disk.format)
+            if disk.source is not None and is_base(disk.source):
+                continue  # another check reports a guest that writes into a base image
             if its and its != store and its in ("raw", "qcow2", "rbd", "lvm"):
                 seen = derives(domain, "disks", disk=disk.target, store=its)
                 others.append(_Made(guest, its, seen))
