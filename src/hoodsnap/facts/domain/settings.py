@@ -100,8 +100,11 @@ start."""
 _OTHER_DEVICES = frozenset(["hostdev", "memory", "emulator", "channel", "tpm"])
 """Devices that have fields of their own, or come and go while the guest runs."""
 
-_OF_THE_HOST = frozenset(["alias", "address", "backingStore", "mirror", "seclabel", "actual"])
-"""Elements that libvirt adds to a running domain, or chooses anew."""
+_OF_THE_HOST = frozenset(
+    ["alias", "address", "backingStore", "mirror", "seclabel", "actual", "privateData"]
+)
+"""Elements that libvirt adds to a running domain, or chooses anew. The private data of its devices
+is in its own files under /run only."""
 
 _NOTHING = frozenset[str]()
 
