@@ -178,6 +178,7 @@ def test_firmware_is_compared(host: RecordedHost) -> None:
 
 def test_a_rescued_server_has_the_bus_of_the_rescue_image(host: RecordedHost) -> None:
     metadata(host, "vm-rescued", "image_hw_disk_bus", "sata")
+    host.row("block_device_mapping", host.uuid("vm-rescued"), disk_bus="sata")
 
     assert "image-property-not-in-guest of vm-rescued" not in named(host)
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from hoodsnap.check import Problem, Problems, check, problem
 from hoodsnap.checks.traps import building, never_launched, rescued, task_in_flight
 from hoodsnap.evidence import Evidence, Severity, derives, hears, says
-from hoodsnap.facts.api.glance_image import GONE, GlanceImage
+from hoodsnap.facts.api.glance_image import GONE, WITHHELD, GlanceImage
 from hoodsnap.facts.api.volume import Volume
 from hoodsnap.facts.clock import moment
 from hoodsnap.facts.cloud.cloud import Cloud
@@ -33,9 +33,6 @@ OF_OWNER = ("name", "owner")
 
 NOT_COPIED = ("img_mappings", "img_block_device_mapping")
 """Properties that are too long for nova's copy."""
-
-WITHHELD = "[withheld]"
-"""Value of a property whose text was not recorded."""
 
 NO_KERNEL = frozenset(["", "nokernel"])
 """Values of kernel_id for an image that is no kernel's."""
@@ -67,7 +64,8 @@ def shelve_image_unusable(guest: Guest, cloud: Cloud, instance: Instance) -> Pro
     Authority: glance.
 
     Traps: A server that boots from a volume has no such image. Only an administrator's list of
-    images contains every image. Hidden images are not in the list.
+    images contains every image. Hidden images are not in the list. If an administrator shelves a
+    server, the image belongs to the administrator's project and is shared with the server's.
 
     Next: Check the image, and the server's history:
 
@@ -136,6 +134,8 @@ def _of_a_snapshot(image: GlanceImage, instance: Instance) -> Iterator[tuple[str
         ("base_image_ref", image.base_image_ref, known(lambda: instance.base_image)),
     )
     for field, theirs, ours in pairs:
+        if field == "owner" and image.is_shared_with(instance.raw.get("project_id")):
+            continue  # an administrator shelved the server
         if theirs and ours and theirs != ours:
             yield field, theirs, ours
 
@@ -405,7 +405,7 @@ def image_property_not_in_guest(guest: Guest, instance: Instance, domain: Domain
     An image chooses the guest's disk bus and firmware. nova keeps a copy of these properties with
     the server and builds each domain from it. If the guest runs with something else, the next hard
     reboot changes its hardware: names of its disks change, and a system without the driver does not
-    boot. Network cards have a check of their own, card-model-mismatch.
+    boot. card-model-mismatch compares the network cards.
 
     Authority: libvirt, for what the guest has; nova's copy of the properties, for its next start.
 
@@ -414,7 +414,7 @@ def image_property_not_in_guest(guest: Guest, instance: Instance, domain: Domain
 
     Next: Compare the properties with the guest's hardware:
 
-        virsh dumpxml NAME | grep -e '<target' -e '<model' -e '<loader'
+        virsh dumpxml NAME | grep -e '<target' -e '<loader'
         openstack --os-compute-api-version 2.3 server show UUID
         openstack server event list UUID
 
@@ -425,7 +425,7 @@ def image_property_not_in_guest(guest: Guest, instance: Instance, domain: Domain
 
     It worked if the guest has that hardware:
 
-        virsh dumpxml NAME | grep -e '<target' -e '<model' -e '<loader'
+        virsh dumpxml NAME | grep -e '<target' -e '<loader'
 
     Not yet: Do not migrate or resize the server: its domain is built anew there. Do not edit the
     domain with virsh.
