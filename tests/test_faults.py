@@ -187,6 +187,10 @@ FOUND = {
     "dhcp-entry-gone": ["warning dhcp-entry-missing of vm-plain"],
     "flows-gone": ["error port-without-flows of vm-plain"],
     "link-down": ["error card-changed-by-hand of vm-plain"],
+    "router-port-down": ["error network-namespace-wrong of "],
+    "router-route-gone": ["error network-namespace-wrong of "],
+    "flow-table-gone": ["error port-without-flows of vm-data"],
+    "iface-id-gone": ["error tap-missing-or-miswired of vm-plain"],
     "fip-address-gone": ["error floating-ip-not-translated of vm-linux"],
     "tap-down": ["error tap-missing-or-miswired of vm-plain"],
     "db-cache-floating": ["warning info-cache-outdated of vm-plain"],
@@ -195,6 +199,7 @@ FOUND = {
     # Servers in error, guests that are off while nova ignores it, tasks that are over.
     "error-and-off": ["warning server-in-error of vm-snap"],
     "error-reboot-failed": ["warning server-in-error of vm-data"],
+    "evacuated-allocation": ["note evacuated-allocation-left of vm-config"],
     "action-over-task": ["error stuck-task-state of vm-snap"],
     "error-paused": ["error paused-or-crashed-guest of vm-duo"],
     "migration-failed-task": ["error stuck-task-state of vm-config"],
