@@ -29,9 +29,9 @@ def network_namespace_wrong(host: Host, cloud: Cloud) -> Problems:
 
     neutron's agents route, give out addresses and serve metadata in network namespaces of the host.
     neutron lists the port there as ACTIVE. Without the namespace, its device, address or default
-    route, the guests of its network cannot leave the network, get no address, or get no metadata. Causes: somebody deleted
-    the namespace or changed it by hand, the host was rebooted and its agent did not start, or Open
-    vSwitch was restarted.
+    route, the guests of its network cannot leave the network, get no address, or get no metadata.
+    Causes: somebody deleted the namespace or changed it by hand, the host was rebooted and its
+    agent did not start, or Open vSwitch was restarted.
 
     Authority: neutron, for what should be; the kernel, for what is.
 
