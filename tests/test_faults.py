@@ -179,7 +179,7 @@ BESIDE = {
             *("domain-renamed", "flows-gone", "link-down", "saved-memory-lost"),
             "volume-detaching",
         ],
-        [BASE_COMMITTED],
+        (BASE_COMMITTED,),
     ),
     # vm-plain's stored definition was not nova's at that time.
     "dhcp-entry-gone": [BASE_COMMITTED, "note live-vs-persistent-drift of vm-plain"],

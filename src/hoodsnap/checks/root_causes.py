@@ -176,8 +176,9 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
     "tap-missing-or-miswired": ("port-binding-bad", "port-without-flows"),
     # The agents still have the address that the port had before.
     "mac-chain-mismatch": ("port-without-flows", "dhcp-entry-missing", "info-cache-outdated"),
-    # What nova does not have in its cache cannot be compared in it.
-    "info-cache-lost": ("info-cache-outdated",),
+    # What nova does not have in its cache cannot be compared in it, and nova writes its note of the
+    # domain from it.
+    "info-cache-lost": ("info-cache-outdated", "xml-metadata-stale"),
     # A block device mapping refers to a volume that does not exist.
     "bdm-attachment-or-volume-missing": (
         "bdm-not-in-guest",
