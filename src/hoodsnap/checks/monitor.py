@@ -106,7 +106,7 @@ def qemu_has_another_disk(guest: Guest, domain: Domain, monitor: Monitor | None)
     nodes = [device.node for device in monitor.disks if device.node is not None]
     sources = {disk.source for disk in domain.disks}
     by_file = {node.file: node for node in nodes}
-    foreign = sorted(file for file in by_file if file not in sources and _is_path(file))
+    foreign = sorted(file for file in by_file if file and file not in sources and _is_path(file))
     for disk in disks:
         if not _is_path(disk.source) or disk.image.type not in ("file", "block"):
             continue
@@ -116,7 +116,7 @@ def qemu_has_another_disk(guest: Guest, domain: Domain, monitor: Monitor | None)
             if len(foreign) == 1:
                 yield problem(
                     f"{title} is {place(disk.source or '')} in libvirt, but QEMU has "
-                    f"{place(foreign[0] or '')} open",
+                    f"{place(foreign[0])} open",
                     says(domain, disks=disk.source),
                     says(monitor, disks=foreign[0]),
                 )
