@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from hoodsnap.check import Problems, check, problem
-from hoodsnap.checks.traps import building, just_changed, migrating, never_launched, task_in_flight
+from hoodsnap.checks.traps import (
+    building,
+    just_changed,
+    migrating,
+    never_launched,
+    rescued,
+    task_in_flight,
+)
 from hoodsnap.evidence import Severity, says
 from hoodsnap.facts.api.port import PREFIX, Port
 from hoodsnap.facts.cloud.guest import Guest
@@ -99,7 +108,14 @@ def _limits(card: Interface) -> str:
     return ", ".join(f"{name} {value}" for name, value in card.limits)
 
 
-@check(Severity.WARNING, traps=[task_in_flight, building, never_launched, migrating])
+OF_THE_HOST = frozenset(["hostdev", "vdpa", "vhostuser"])
+"""Types of cards whose model the image does not choose."""
+
+MODELS = {"VirtualE1000": "e1000", "VirtualE1000e": "e1000e"}
+"""Names of card models of other hypervisors → libvirt's."""
+
+
+@check(Severity.WARNING, traps=[task_in_flight, building, never_launched, migrating, rescued])
 def card_model_mismatch(guest: Guest, instance: Instance, domain: Domain) -> Problems:
     """The model of the guest's network card is not the one that its image asks for.
 
@@ -110,6 +126,7 @@ def card_model_mismatch(guest: Guest, instance: Instance, domain: Domain) -> Pro
     Authority: nova's copy of the image's properties.
 
     Traps: Images without the property, for which nova decides. Passed-through cards have no model.
+    A server in rescue has the cards that the rescue image asks for.
 
     Next: Compare the domain with the property of the image:
 
@@ -137,7 +154,9 @@ def card_model_mismatch(guest: Guest, instance: Instance, domain: Domain) -> Pro
     if wanted is None:
         return
     for card in domain.xml.interfaces:
-        if card.model is not None and card.model != wanted:
+        if card.type in OF_THE_HOST or card.model is None:
+            continue
+        if card.model not in (wanted, MODELS.get(wanted)):
             name = card.target or card.mac or card.type
             yield problem(
                 f"{guest.title}'s card {name} is a {card.model}, but its image asks for {wanted}",
@@ -184,7 +203,11 @@ def card_names_another_port(
     """
     if not guest.is_here:
         return
-    of_mac = {port.mac: port for port in ports or () if not just_changed(port)}
+    # A server may have two ports of one MAC address, in two networks.
+    macs = Counter(port.mac for port in ports or ())
+    of_mac = {
+        port.mac: port for port in ports or () if macs[port.mac] == 1 and not just_changed(port)
+    }
     documents = [("runs", domain.xml)] if domain.state in ON else []
     documents += [("is defined", domain.inactive)] if _stored(domain) else []
     told = set()
@@ -193,7 +216,7 @@ def card_names_another_port(
             named = NAME.fullmatch(card.target or "")
             port = of_mac.get(card.mac or "")
             wanted = port.id[:PREFIX] if port is not None else named["prefix"] if named else None
-            if wanted is None or card.mac in told:
+            if wanted is None or card.mac in told or macs[card.mac or ""] > 1:
                 continue
             real = port.id if port is not None else wanted
             names = card.port_id.lower() if card.port_id is not None else real

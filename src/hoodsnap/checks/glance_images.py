@@ -9,7 +9,7 @@ from typing import NamedTuple
 from hoodsnap.check import Problem, Problems, check, problem
 from hoodsnap.checks.traps import building, never_launched, rescued, task_in_flight
 from hoodsnap.evidence import Evidence, Severity, derives, hears, says
-from hoodsnap.facts.api.glance_image import GONE, GlanceImage
+from hoodsnap.facts.api.glance_image import GONE, WITHHELD, GlanceImage
 from hoodsnap.facts.api.volume import Volume
 from hoodsnap.facts.clock import moment
 from hoodsnap.facts.cloud.cloud import Cloud
@@ -32,9 +32,6 @@ OF_OWNER = ("name", "owner")
 
 NOT_COPIED = ("img_mappings", "img_block_device_mapping")
 """Properties that are too long for nova's copy."""
-
-WITHHELD = "[withheld]"
-"""Value of a property whose text was not recorded."""
 
 NO_KERNEL = frozenset(["", "nokernel"])
 """Values of kernel_id for an image that is no kernel's."""
@@ -66,7 +63,8 @@ def shelve_image_unusable(guest: Guest, cloud: Cloud, instance: Instance) -> Pro
     Authority: glance.
 
     Traps: A server that boots from a volume has no such image. Only an administrator's list of
-    images contains every image. Hidden images are not in the list.
+    images contains every image. Hidden images are not in the list. If an administrator shelves a
+    server, the image belongs to the administrator's project and is shared with the server's.
 
     Next: Check the image, and the server's history:
 
@@ -135,6 +133,8 @@ def _of_a_snapshot(image: GlanceImage, instance: Instance) -> Iterator[tuple[str
         ("base_image_ref", image.base_image_ref, known(lambda: instance.base_image)),
     )
     for field, theirs, ours in pairs:
+        if field == "owner" and image.is_shared_with(instance.raw.get("project_id")):
+            continue  # an administrator shelved the server
         if theirs and ours and theirs != ours:
             yield field, theirs, ours
 
@@ -396,19 +396,19 @@ def _is_local(instance: Instance) -> bool:
 def image_property_not_in_guest(guest: Guest, instance: Instance, domain: Domain) -> Problems:
     """A running guest has other hardware than its image asks for.
 
-    An image chooses the guest's disk bus, network cards and firmware. nova keeps a copy of these
-    properties with the server and builds each domain from it. If the guest runs with something
-    else, the next hard reboot changes its hardware: names of its disks and cards change, and a
-    system without the driver does not boot.
+    An image chooses the guest's disk bus and firmware. nova keeps a copy of these properties with
+    the server and builds each domain from it. If the guest runs with something else, the next hard
+    reboot changes its hardware: names of its disks change, and a system without the driver does not
+    boot. card-model-mismatch compares the network cards.
 
     Authority: libvirt, for what the guest has; nova's copy of the properties, for its next start.
 
     Traps: A property that was changed with `nova-manage image_property set` is applied at the next
-    hard reboot. Disks and cards that were attached with a bus or model of their own.
+    hard reboot. Disks that were attached with a bus of their own.
 
     Next: Compare the properties with the guest's hardware:
 
-        virsh dumpxml NAME | grep -e '<target' -e '<model' -e '<loader'
+        virsh dumpxml NAME | grep -e '<target' -e '<loader'
         openstack --os-compute-api-version 2.3 server show UUID
         openstack server event list UUID
 
@@ -419,13 +419,13 @@ def image_property_not_in_guest(guest: Guest, instance: Instance, domain: Domain
 
     It worked if the guest has that hardware:
 
-        virsh dumpxml NAME | grep -e '<target' -e '<model' -e '<loader'
+        virsh dumpxml NAME | grep -e '<target' -e '<loader'
 
     Not yet: Do not migrate or resize the server: its domain is built anew there. Do not edit the
     domain with virsh.
 
-    Source: nova virt/libvirt/blockinfo.py `get_disk_bus_for_device_type`, vif.py `get_vif_model`,
-    driver.py `_configure_guest_by_virt_type`; glance, "Useful image properties".
+    Source: nova virt/libvirt/blockinfo.py `get_disk_bus_for_device_type`, driver.py
+    `_configure_guest_by_virt_type`; glance, "Useful image properties".
     """
     if instance.deleted or domain.id is None or not guest.is_here:
         return
@@ -449,22 +449,12 @@ def _hardware(
     for disk in domain.disks:
         if drive and disk.device == "cdrom" and disk.bus and disk.bus != drive:
             yield "hw_cdrom_bus", drive, f"drive {disk.target} on bus {disk.bus}"
-    model = copy.get("hw_vif_model")
-    for card in domain.interfaces:
-        if card.type in ("hostdev", "vdpa", "vhostuser") or not card.model or not model:
-            continue
-        if card.model != model and _MODELS.get(model, model) != card.model:
-            yield "hw_vif_model", model, f"card {card.mac} of model {card.model}"
     firmware = copy.get("hw_firmware_type")
     loader = domain.firmware.loader
     if firmware == "uefi" and loader is None:
         yield "hw_firmware_type", "uefi", "BIOS firmware"
     elif firmware == "bios" and loader is not None and "seabios" not in loader.lower():
         yield "hw_firmware_type", "bios", f"firmware {loader}"
-
-
-_MODELS = {"VirtualE1000": "e1000", "VirtualE1000e": "e1000e"}
-"""Names of card models of other hypervisors → libvirt's."""
 
 
 def _root(

@@ -68,9 +68,26 @@ def _sources(paths: Iterable[str]) -> str | None:
     return ", ".join(sorted(paths)) or None
 
 
+SYNONYMS = frozenset(["kvm", "kvm-spice", "qemu-kvm", "qemu"])
+"""Names that a distribution links to a program of another name, or gives to a script that starts
+it."""
+
+
+def _emulator(xml: DomainXML) -> str | None:
+    """Return the emulator, unless it may be a script that starts another program."""
+    path = xml.emulator
+    return path if path is not None and _base(path) not in SYNONYMS else None
+
+
+def _program_of(argv: CommandLine) -> str | None:
+    """Return the program, unless its path or its own name is unknown."""
+    path = argv.binary
+    return path if path.startswith("/") and _base(path) not in SYNONYMS else None
+
+
 PASSED = (
     Passed("accelerator", lambda xml: ACCELERATORS.get(xml.type or ""), lambda it: it.accelerator),
-    Passed("emulator", lambda xml: xml.emulator, lambda argv: argv.binary or None),
+    Passed("emulator", _emulator, _program_of),
     Passed("CPU model", _model, lambda argv: argv.processor),
     *map(_topology, TOPOLOGY),
     *map(_smbios, ("manufacturer", "product", "version", "serial", "family")),
@@ -227,17 +244,14 @@ def _mtus(guest: Guest, domain: Domain, process: Process, argv: CommandLine) -> 
             )
 
 
-SYNONYMS = frozenset(["kvm", "kvm-spice", "qemu-kvm", "qemu"])
-"""Names that a distribution links to a program of another name."""
-
-
 def _program(guest: Guest, process: Process, argv: CommandLine) -> Iterator[Problem]:
     """Yield a process that is another program than the one on its command line."""
     exe = known(lambda: process.exe)
     named, runs = (_base(path) for path in (argv.binary, exe or ""))
     if not exe or {named, runs} & SYNONYMS or named.strip(".") == runs.strip("."):
         return
-    if runs not in named:  # a wrapper has its own name: .qemu-system-x86_64-wrapped
+    # A wrapper and a variant have names of their own: .qemu-system-x86_64-wrapped
+    if runs not in named and named not in runs:
         yield problem(
             f"{guest.title}'s process {process.pid} is {exe}, but it was started as {argv.binary}",
             says(process, exe=exe),

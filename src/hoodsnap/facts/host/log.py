@@ -22,6 +22,8 @@ _END = re.compile(r"(?P<time>\S+ \S+): shutting down(?:, reason=(?P<reason>\S+))
 _QEMU = re.compile(r"(?:\S+ )?qemu-(?:system-[\w.-]+|kvm): (?P<text>.+)")
 """A line that QEMU wrote itself, with or without a time."""
 
+_SIGNAL = re.compile(r"(?P<time>\S+) \S+: terminating on signal ")
+
 _ROUTINE = ("terminating on signal", "warning: ", "-")
 """Beginnings of what QEMU writes although nothing is wrong, and of options that it dislikes."""
 
@@ -50,6 +52,7 @@ class Log(Fact):
         "owner": ("qemu", "-uuid"),
         "started": ("qemu", "starting up"),
         "ended": ("qemu", "shutting down"),
+        "told_to_end_at": ("qemu", "terminating on signal"),
         "end_reason": ("qemu", "reason="),
         "complaint": ("qemu", "qemu-system"),
         "nova": ("nova", ""),
@@ -134,6 +137,12 @@ class Log(Fact):
     def ended_at(self) -> datetime | None:
         """`ended` as a datetime; None if there is no such time."""
         return moment(self.ended)
+
+    @property
+    def told_to_end_at(self) -> datetime | None:
+        """Time at which QEMU got the signal to end since its last start; None if it got none."""
+        told = (_SIGNAL.match(line) for line in reversed(self._since_start))
+        return next((moment(found["time"]) for found in told if found), None)
 
     @property
     def end_reason(self) -> str | None:
