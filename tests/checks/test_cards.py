@@ -43,11 +43,12 @@ def test_a_limit_that_the_definition_does_not_have(host: RecordedHost) -> None:
     ]
 
 
-def test_a_limit_of_the_flavor_is_in_both(host: RecordedHost) -> None:
+def test_a_limit_that_is_in_both_was_not_set_on_the_running_guest(host: RecordedHost) -> None:
     _edit(host, "vm-plain", LIMIT)
     _edit(host, "vm-plain", LIMIT, inactive=True)
 
-    assert host.findings() == []
+    # Nor was it sold, which is another finding.
+    assert [found.check.name for found in host.report().findings] == ["limits-not-as-sold"]
 
 
 def test_card_model_mismatch(host: RecordedHost) -> None:
@@ -94,6 +95,7 @@ def _plugged(host: RecordedHost, name: str, port: str, *, inactive: bool = False
 def test_card_names_another_port(host: RecordedHost) -> None:
     port, other = _port(host, "vm-plain"), _port(host, "vm-duo")["id"]
     tap = _plugged(host, "vm-plain", other)
+    _plugged(host, "vm-plain", port["id"], inactive=True)
 
     assert host.findings() == [
         f"card-names-another-port of vm-plain: domain reports interfaces = {tap} {other};"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -43,6 +44,9 @@ def switch_off(host: RecordedHost, name: str, reason: int = 2) -> None:
     listed = host.last("libvirt", "virsh list --all").value
     now = [line | {"id": None} if line["uuid"] == uuid else line for line in listed]
     host.set("libvirt", "virsh list --all", now)
+    live = f"virsh dumpxml {host.domain(name)}"
+    xml = str(host.last("libvirt", live).value)
+    host.set("libvirt", live, re.sub(r"(<domain type='\w+') id='\d+'", r"\1", xml))
 
 
 def changes(host: RecordedHost) -> list[str]:

@@ -49,7 +49,7 @@ def test_histories_apart_in_an_action(host: RecordedHost, what: str, value: str)
     assert finding.check.name == "histories-apart"
 
 
-@pytest.mark.parametrize("what", ["dest_host", "user_id"])
+@pytest.mark.parametrize("what", ["dest_host", "user_id", "uuid", "new_instance_type_id"])
 def test_histories_apart_in_a_move(host: RecordedHost, what: str) -> None:
     api(host, "vm-verify", "migrations", what, "other")
 

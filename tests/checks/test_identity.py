@@ -225,7 +225,7 @@ def test_domain_without_server(host: RecordedHost) -> None:
         f" domain reports name = {host.domain('vm-plain')}, state = running (unpaused);"
         " nova-db reports no record; nova reports no record"
     ]
-    assert host.headlines() == [
+    assert [it.headline for it in found] == [
         "instance-00000001 (vm-plain in its metadata) is running (unpaused) in libvirt on vm, but nova has no record of it",
     ]
 
@@ -258,18 +258,19 @@ def test_a_domain_that_nova_does_not_manage_needs_no_server(host: RecordedHost) 
     lines = host.last("libvirt", "virsh list --all").value
     renamed = [line | {"name": "mine"} if line["uuid"] == uuid else line for line in lines]
     host.set("libvirt", "virsh list --all", renamed)
-    live = host.last("libvirt", f"virsh dumpxml {name}").value
-    metadata = live[live.index("<metadata>") : live.index("</metadata>") + len("</metadata>")]
-    host.edit("libvirt", f"virsh dumpxml {name}", metadata, "")
-    host.edit(
-        "libvirt",
-        f"virsh dumpxml {name}",
-        "<entry name='product'>OpenStack Nova<",
-        "<entry name='product'>Mine<",
-    )
+    for query in (f"virsh dumpxml {name}", f"virsh dumpxml --inactive {name}"):
+        xml = host.last("libvirt", query).value
+        metadata = xml[xml.index("<metadata>") : xml.index("</metadata>") + len("</metadata>")]
+        host.edit("libvirt", query, metadata, "")
+        host.edit("libvirt", query, f"<name>{name}<", "<name>mine<")
+        host.edit("libvirt", query, "'product'>OpenStack Nova<", "'product'>Mine<")
 
-    # Its allocation is another finding.
-    found = [it for it in host.findings() if not it.startswith("allocation-orphan")]
+    cmdline = f"/proc/{host.pid('vm-plain')}/cmdline"
+    host.edit("kernel", cmdline, "product=OpenStack Nova", "product=Mine")
+
+    # Its allocation and its other rows are findings of their own.
+    left = ("allocation-orphan", "row-without-instance")
+    found = [it for it in host.findings() if not it.startswith(left)]
     assert len(found) == 1
     assert found[0].startswith("alien-domain of mine: domain reports name = mine,")
 
@@ -455,9 +456,9 @@ def test_bundles_of_different_times_are_not_compared(host: RecordedHost) -> None
     day = timedelta(hours=26)
     host.drop(lambda answer: "TIMESTAMP" not in answer.query and "HEAD" not in answer.query)
     host.bundle = host.bundle.with_answers(
-        answer.model_copy(update={"at": answer.at - day})
+        answer
         if answer.layer.startswith("nova")
-        else answer
+        else answer.model_copy(update={"at": answer.at + day})
         for answer in host.bundle.answers
     )
 

@@ -11,9 +11,16 @@ def _define(host: RecordedHost, name: str, old: str, new: str) -> None:
         host.edit("libvirt", f"virsh dumpxml {which}{host.domain(name)}", old, new)
 
 
+def _info(host: RecordedHost, name: str, **sizes: int) -> None:
+    """Edit what libvirt counts for a running domain."""
+    query = f"virsh dominfo {host.domain(name)}"
+    host.set("libvirt", query, host.last("libvirt", query).value | sizes)
+
+
 def test_memory_chain_mismatch(host: RecordedHost) -> None:
     _define(host, "vm-plain", "<memory unit='KiB'>65536<", "<memory unit='MiB'>128<")
     _define(host, "vm-plain", "<currentMemory unit='KiB'>65536<", "<currentMemory unit='MiB'>128<")
+    _info(host, "vm-plain", max_memory_kib=131072, memory_kib=131072)
 
     assert host.findings() == [
         "memory-chain-mismatch of vm-plain: server reports memory_mib = 64; instance reports memory_mib = 64;"
@@ -45,6 +52,7 @@ def test_memory_chain_mismatch_in_the_process(host: RecordedHost) -> None:
         else "-m\0" + "64\0",
         "-m\0" + "32\0",
     )
+    host.edit("kernel", cmdline, f'"size":{64 << 20}', f'"size":{32 << 20}')
 
     [finding] = host.findings()
     assert finding.endswith(
@@ -59,6 +67,8 @@ def test_memory_chain_mismatch_in_the_process(host: RecordedHost) -> None:
 def test_memory_that_libvirt_rounded_up_is_no_mismatch(host: RecordedHost) -> None:
     live = f"virsh dumpxml {host.domain('vm-plain')}"
     host.edit("libvirt", live, "<memory unit='KiB'>65536<", "<memory unit='KiB'>65500<")
+    host.edit("libvirt", live, "<currentMemory unit='KiB'>65536<", "<currentMemory>65500<")
+    _info(host, "vm-plain", max_memory_kib=65500, memory_kib=65500)
 
     assert host.findings() == []
 
@@ -66,6 +76,7 @@ def test_memory_that_libvirt_rounded_up_is_no_mismatch(host: RecordedHost) -> No
 def test_a_balloon_that_took_memory_is_a_note(host: RecordedHost) -> None:
     live = f"virsh dumpxml {host.domain('vm-plain')}"
     host.edit("libvirt", live, "<currentMemory unit='KiB'>65536<", "<currentMemory>32768<")
+    _info(host, "vm-plain", memory_kib=32768)
 
     [finding] = host.report().findings
     assert finding.severity.word == "note"
@@ -88,6 +99,7 @@ def test_an_unconfirmed_resize_may_have_two_sizes(host: RecordedHost) -> None:
 
 def test_vcpu_chain_mismatch(host: RecordedHost) -> None:
     _define(host, "vm-duo", ">2</vcpu>", ">4</vcpu>")
+    _info(host, "vm-duo", vcpus=4)
 
     assert host.findings() == [
         "vcpu-chain-mismatch of vm-duo: server reports vcpus = 2; instance reports vcpus = 2;"

@@ -46,9 +46,11 @@ def test_share_not_mounted(host: RecordedHost) -> None:
     folder = held["path"].rpartition("/")[0]
     [finding] = host.findings()
     assert finding.startswith("share-not-mounted: ")
-    assert host.headlines() == [
+    [root] = host.report().findings
+    assert root.headline == (
         f"{folder} is not mounted on vm, but vm-bfv and vm-data have a disk open in it"
-    ]
+    )
+    assert [folded.check.name for folded in root.folded] == ["volume-share-differs"] * 2
 
 
 def test_a_volume_that_was_deleted_is_no_missing_share(host: RecordedHost) -> None:

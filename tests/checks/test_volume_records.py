@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -178,10 +179,10 @@ def test_another_device_in_the_guest_is_a_note(host: RecordedHost) -> None:
 
 def cache(host: RecordedHost, mode: str) -> None:
     """Give vm-plain's disk a cache mode."""
-    live = f"virsh dumpxml {host.domain('vm-plain')}"
-    xml = str(host.last("libvirt", live).value)
-    at = xml.index(" cache='")
-    host.set("libvirt", live, f"{xml[:at]} cache='{mode}'{xml[xml.index(chr(39), at + 8) + 1 :]}")
+    for query in ("virsh dumpxml", "virsh dumpxml --inactive"):
+        domain = f"{query} {host.domain('vm-plain')}"
+        xml = str(host.last("libvirt", domain).value)
+        host.set("libvirt", domain, re.sub(" cache='[a-z]*'", f" cache='{mode}'", xml, count=1))
 
 
 def test_disk_cache_mode_differs(host: RecordedHost) -> None:

@@ -358,9 +358,10 @@ def test_encryption_secret_missing(host: RecordedHost) -> None:
 
 def shareable(host: RecordedHost, volume: str) -> None:
     """Let the disk of the volume be shareable, as nova defines it for a multiattach volume."""
-    live = f"virsh dumpxml {host.domain('vm-data')}"
     serial = f"<serial>{volume}</serial>"
-    host.edit("libvirt", live, serial, f"{serial}<shareable/>")
+    for query in ("virsh dumpxml", "virsh dumpxml --inactive"):
+        domain = f"{query} {host.domain('vm-data')}"
+        host.edit("libvirt", domain, serial, f"{serial}<shareable/>")
 
 
 def encrypted(host: RecordedHost, volume: str) -> None:

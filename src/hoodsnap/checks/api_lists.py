@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import datetime, timedelta
 
 from hoodsnap.bundle import Answer
 from hoodsnap.check import Problem, Problems, check, problem
 from hoodsnap.evidence import Evidence, Severity, hears
-from hoodsnap.facts.api.listing import ApiList, Item, read_actions, read_listing
-from hoodsnap.facts.clock import moment
+from hoodsnap.facts.api.listing import ApiList, Item, read_listing
 from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.database.tables import Row, Tables
 from hoodsnap.facts.fact import UnheardError
 from hoodsnap.phrase import brief
-
-SETTLED = timedelta(seconds=5)
-"""An action that was requested later may not have a row yet in what was collected."""
-
-NEWEST = 10
-"""Number of an instance's newest actions that are collected from the database."""
 
 Pairs = Mapping[str, tuple[object, object]]
 """Name of a value → what the API has, and what the row has. None: not told."""
@@ -29,10 +21,11 @@ Pairs = Mapping[str, tuple[object, object]]
 def api_list_differs(cloud: Cloud) -> Problems:
     """nova's API lists other values than its database has.
 
-    nova-api makes its lists of services, hypervisors, flavors, migrations, actions and aggregates
-    from rows of its databases. If a list differs from the rows, nova-api reads another database
-    than the one that was collected: a replica that lags behind, a restored copy, or the database of
-    another cell. Operators then decide by what the API shows, and nova acts by what the rows say.
+    nova-api makes its lists of services, hypervisors, flavors and aggregates from rows of its
+    databases; histories-apart compares migrations and actions. If a list differs from the rows,
+    nova-api reads another database than the one that was collected: a replica that lags behind, a
+    restored copy, or the database of another cell. Operators then decide by what the API shows, and
+    nova acts by what the rows say.
 
     Authority: The rows in the database that the scheduler and the conductors use.
 
@@ -58,11 +51,11 @@ def api_list_differs(cloud: Cloud) -> Problems:
     Not yet: Do not change a row to what the API shows. Do not enable, disable, force down or delete
     a service by this list.
 
-    Source: nova api/openstack/compute/services.py, hypervisors.py, flavors.py, migrations.py,
-    instance_actions.py; nova admin guide, cells.
+    Source: nova api/openstack/compute/services.py, hypervisors.py, flavors.py; nova admin guide,
+    cells.
     """
     undecided: UnheardError | None = None
-    for part in (_services, _hypervisors, _flavors, _migrations, _actions, _aggregates):
+    for part in (_services, _hypervisors, _flavors, _aggregates):
         try:
             yield from part(cloud)
         except UnheardError as reason:
@@ -176,73 +169,6 @@ def _flavors(cloud: Cloud) -> Iterator[Problem]:
         yield from _apart(name, "flavor", table, listing, item, own, pairs)
 
 
-def _migrations(cloud: Cloud) -> Iterator[Problem]:
-    listing = read_listing(cloud.bundle, "os-migrations", "migrations")
-    for item, row in _matched(cloud.instances.tables, listing, "migrations"):
-        cells = row.cells
-        # Its status and hosts change with each step; other checks read them from the rows.
-        keys = ("instance_uuid", "old_instance_type_id", "new_instance_type_id")
-        pairs = {
-            key: (item.get(key), cells.get(key))
-            for key in (*keys, "user_id", "project_id", "dest_host")
-        }
-        pairs["uuid"] = (_text(item, "uuid"), _text(cells, "uuid"))
-        name = f"Migration {item.get('id')}"
-        yield from _apart(name, "migration", "migrations", listing, item, row, pairs)
-
-
-def _actions(cloud: Cloud) -> Iterator[Problem]:
-    tables = cloud.instances.tables
-    for uuid, listing in read_actions(cloud.bundle).items():
-        rows = {row.cells.get("request_id"): row for row in tables.of("instance_actions", uuid)}
-        title = cloud.title_of(uuid)
-        for item in listing.items:
-            owner = item.get("instance_uuid")
-            if isinstance(owner, str) and owner.lower() != uuid:
-                yield problem(
-                    f"nova's API lists an action of {cloud.title_of(owner.lower())} "
-                    f"({item.get('action')}) among those of {title}",
-                    hears(listing.answer, "action", str(item.get("request_id")), **dict(item)),
-                    TABLE="instance_actions",
-                )
-            row = rows.get(item.get("request_id"))
-            if row is None:
-                if rows and _is_covered(rows, item):
-                    yield _unknown(title, listing, item, rows)
-                continue
-            cells = row.cells
-            pairs: dict[str, tuple[object, object]] = {
-                key: (item.get(key), cells.get(key)) for key in ("action", "user_id", "project_id")
-            }
-            start = moment(item.get("start_time")), moment(cells.get("start_time"))
-            pairs["start_time"] = start
-            name = f"{title}'s action {item.get('action')}"
-            yield from _apart(name, "action", "instance_actions", listing, item, row, pairs)
-
-
-def _is_covered(rows: Mapping[object, Row], item: Item) -> bool:
-    """True if the rows that were collected, the newest ten, would contain the action."""
-    started = moment(item.get("start_time"))
-    times = [moment(row.cells.get("start_time")) for row in rows.values()]
-    oldest = min((time for time in times if time is not None), default=None)
-    asked = max(row.answer.at for row in rows.values())
-    if started is None or oldest is None or started > asked - SETTLED:
-        return False
-    return len(rows) < NEWEST or started >= oldest
-
-
-def _unknown(title: str, listing: ApiList, item: Item, rows: Mapping[object, Row]) -> Problem:
-    row = next(iter(rows.values()))
-    request = item.get("request_id")
-    return problem(
-        f"{title}'s action {item.get('action')} ({request}) is in nova's API, but not in its "
-        "database",
-        hears(listing.answer, "action", str(request), request_id=request),
-        hears(row.answer, "nova-db", "instance_actions", actions=len(rows)),
-        TABLE="instance_actions",
-    )
-
-
 def _aggregates(cloud: Cloud) -> Iterator[Problem]:
     listing = read_listing(cloud.bundle, "os-aggregates", "aggregates")
     tables = cloud.instances.tables
@@ -309,11 +235,7 @@ def _apart(
     row: Row,
     pairs: Pairs,
 ) -> Iterator[Problem]:
-    apart = {
-        key: pair
-        for key, pair in pairs.items()
-        if None not in pair and _plain(pair[0]) != _plain(pair[1])
-    }
+    apart = {key: pair for key, pair in pairs.items() if None not in pair and pair[0] != pair[1]}
     if not apart or listing is None:
         return
     listed = {key: pair[0] for key, pair in apart.items()}
@@ -321,7 +243,7 @@ def _apart(
     yield problem(
         f"{name} has {_words(listed)} in nova's API, but {_words(stored)} in its database",
         _heard(listing.answer, noun, item, listed),
-        hears(row.answer, "nova-db", f"{table}[id={row.cells.get('id')}]", **_shown(stored)),
+        hears(row.answer, "nova-db", f"{table}[id={row.cells.get('id')}]", **stored),
         TABLE=table,
         ID=row.cells.get("id"),
         DATABASE=_database(row.answer),
@@ -329,19 +251,11 @@ def _apart(
 
 
 def _heard(answer: Answer, noun: str, item: Item, values: Mapping[str, object]) -> Evidence:
-    return hears(answer, noun, f"[id={item.get('id')}]", **_shown(values))
-
-
-def _shown(values: Mapping[str, object]) -> dict[str, object]:
-    return {key: _plain(value) for key, value in values.items()}
-
-
-def _plain(value: object) -> object:
-    return f"{value:%Y-%m-%d %H:%M:%S}" if isinstance(value, datetime) else value
+    return hears(answer, noun, f"[id={item.get('id')}]", **values)
 
 
 def _words(values: Mapping[str, object]) -> str:
-    named = [f"{key} {brief(str(_plain(value)))}" for key, value in values.items()]
+    named = [f"{key} {brief(str(value))}" for key, value in values.items()]
     return ", ".join(named[:3]) + (f" and {len(named) - 3} more" if len(named) > 3 else "")
 
 

@@ -108,6 +108,13 @@ def _limits(card: Interface) -> str:
     return ", ".join(f"{name} {value}" for name, value in card.limits)
 
 
+OF_THE_HOST = frozenset(["hostdev", "vdpa", "vhostuser"])
+"""Types of cards whose model the image does not choose."""
+
+MODELS = {"VirtualE1000": "e1000", "VirtualE1000e": "e1000e"}
+"""Names of card models of other hypervisors → libvirt's."""
+
+
 @check(Severity.WARNING, traps=[task_in_flight, building, never_launched, migrating, rescued])
 def card_model_mismatch(guest: Guest, instance: Instance, domain: Domain) -> Problems:
     """The model of the guest's network card is not the one that its image asks for.
@@ -147,7 +154,9 @@ def card_model_mismatch(guest: Guest, instance: Instance, domain: Domain) -> Pro
     if wanted is None:
         return
     for card in domain.xml.interfaces:
-        if card.model is not None and card.model != wanted:
+        if card.type in OF_THE_HOST or card.model is None:
+            continue
+        if card.model not in (wanted, MODELS.get(wanted)):
             name = card.target or card.mac or card.type
             yield problem(
                 f"{guest.title}'s card {name} is a {card.model}, but its image asks for {wanted}",

@@ -13,6 +13,7 @@ from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.fact import UnheardError, known
+from hoodsnap.facts.host.instances_directory import is_base
 from hoodsnap.phrase import counted, several
 
 SHOWN = 10
@@ -146,8 +147,12 @@ def _stores(host: Host, guests: Sequence[Guest]) -> Iterator[Problem]:
         for disk in known(lambda domain=domain: domain.current.disks) or ():  # type: ignore[misc]
             if disk.target not in ("vda", "sda", "hda", "xvda") or disk.device != "disk":
                 continue
+            if is_base(disk.source or ""):
+                continue  # guest-writes-into-base
             kind = disk.image.type
             its = {"block": "lvm", "network": disk.protocol}.get(kind, disk.format)
+            if disk.source is not None and is_base(disk.source):
+                continue  # another check reports a guest that writes into a base image
             if its and its != store and its in ("raw", "qcow2", "rbd", "lvm"):
                 seen = derives(domain, "disks", disk=disk.target, store=its)
                 others.append(_Made(guest, its, seen))

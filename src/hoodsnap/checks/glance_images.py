@@ -396,19 +396,19 @@ def _is_local(instance: Instance) -> bool:
 def image_property_not_in_guest(guest: Guest, instance: Instance, domain: Domain) -> Problems:
     """A running guest has other hardware than its image asks for.
 
-    An image chooses the guest's disk bus, network cards and firmware. nova keeps a copy of these
-    properties with the server and builds each domain from it. If the guest runs with something
-    else, the next hard reboot changes its hardware: names of its disks and cards change, and a
-    system without the driver does not boot.
+    An image chooses the guest's disk bus and firmware. nova keeps a copy of these properties with
+    the server and builds each domain from it. If the guest runs with something else, the next hard
+    reboot changes its hardware: names of its disks change, and a system without the driver does not
+    boot. card-model-mismatch compares the network cards.
 
     Authority: libvirt, for what the guest has; nova's copy of the properties, for its next start.
 
     Traps: A property that was changed with `nova-manage image_property set` is applied at the next
-    hard reboot. Disks and cards that were attached with a bus or model of their own.
+    hard reboot. Disks that were attached with a bus of their own.
 
     Next: Compare the properties with the guest's hardware:
 
-        virsh dumpxml NAME | grep -e '<target' -e '<model' -e '<loader'
+        virsh dumpxml NAME | grep -e '<target' -e '<loader'
         openstack --os-compute-api-version 2.3 server show UUID
         openstack server event list UUID
 
@@ -419,13 +419,13 @@ def image_property_not_in_guest(guest: Guest, instance: Instance, domain: Domain
 
     It worked if the guest has that hardware:
 
-        virsh dumpxml NAME | grep -e '<target' -e '<model' -e '<loader'
+        virsh dumpxml NAME | grep -e '<target' -e '<loader'
 
     Not yet: Do not migrate or resize the server: its domain is built anew there. Do not edit the
     domain with virsh.
 
-    Source: nova virt/libvirt/blockinfo.py `get_disk_bus_for_device_type`, vif.py `get_vif_model`,
-    driver.py `_configure_guest_by_virt_type`; glance, "Useful image properties".
+    Source: nova virt/libvirt/blockinfo.py `get_disk_bus_for_device_type`, driver.py
+    `_configure_guest_by_virt_type`; glance, "Useful image properties".
     """
     if instance.deleted or domain.id is None or not guest.is_here:
         return
@@ -449,22 +449,12 @@ def _hardware(
     for disk in domain.disks:
         if drive and disk.device == "cdrom" and disk.bus and disk.bus != drive:
             yield "hw_cdrom_bus", drive, f"drive {disk.target} on bus {disk.bus}"
-    model = copy.get("hw_vif_model")
-    for card in domain.interfaces:
-        if card.type in ("hostdev", "vdpa", "vhostuser") or not card.model or not model:
-            continue
-        if card.model != model and _MODELS.get(model, model) != card.model:
-            yield "hw_vif_model", model, f"card {card.mac} of model {card.model}"
     firmware = copy.get("hw_firmware_type")
     loader = domain.firmware.loader
     if firmware == "uefi" and loader is None:
         yield "hw_firmware_type", "uefi", "BIOS firmware"
     elif firmware == "bios" and loader is not None and "seabios" not in loader.lower():
         yield "hw_firmware_type", "bios", f"firmware {loader}"
-
-
-_MODELS = {"VirtualE1000": "e1000", "VirtualE1000e": "e1000e"}
-"""Names of card models of other hypervisors → libvirt's."""
 
 
 def _root(

@@ -24,7 +24,10 @@ from hoodsnap.phrase import brief
 KEPT = 10
 """The collector reads this many of the newest actions of a server from the database."""
 
-OF_A_MOVE = ("instance_uuid", "user_id", "project_id")
+OF_A_MOVE = (
+    *("uuid", "instance_uuid", "user_id", "project_id"),
+    *("old_instance_type_id", "new_instance_type_id"),
+)
 """Columns of a migration that tell whose move it is."""
 
 LATER = ("dest_host",)
@@ -63,8 +66,11 @@ def histories_apart(cloud: Cloud) -> Problems:
     `[database]slave_connection`.
     """
     answers = cloud.bundle.by_layer.get(NOVA.id, ())
+    moves = cloud.instances.moves
+    numbered = {(str(it.raw.get("id")), it.raw.get("instance_uuid")): it for it in moves.values()}
     for listed in listed_migrations(answers):
-        moved = cloud.instances.moves.get(_uuid(listed))
+        number = str(listed.raw.get("id")), listed.raw.get("instance_uuid")
+        moved = moves.get(_uuid(listed)) or numbered.get(number)
         if moved is not None:
             yield from _other_move(cloud, listed, moved)
     for action in listed_actions(answers):
@@ -148,5 +154,5 @@ def _apart(
     """Yield the names whose values both sides have and that differ, with both values."""
     for name in names:
         own, its = one.get(name), other.get(name)
-        if isinstance(own, str) and isinstance(its, str) and own != its:
-            yield name, own, its
+        if isinstance(own, str | int) and isinstance(its, str | int) and str(own) != str(its):
+            yield name, str(own), str(its)

@@ -13,6 +13,7 @@ from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.domain.domain_xml import DomainXML
 from hoodsnap.facts.domain.hardware import Processor
 from hoodsnap.facts.domain.settings import is_limit
+from hoodsnap.facts.host.tap import NAME
 from hoodsnap.phrase import several, sizes
 
 MOST = 3
@@ -121,10 +122,12 @@ def _settings(
         device = name.partition("]")[0]
         if device.startswith(("interface[", disks)) and device not in cards:
             continue  # a device that only one definition has
-        if one == "down" and name.endswith("/link/@state"):
-            continue  # another check reports a card that is unplugged now
-        if None in (one, two) and name.endswith("/target/@dev"):
-            continue  # libvirt names taps that nova leaves unnamed
+        if name.endswith("/link/@state") and two != "down":
+            continue  # up is the default; another check reports a card that is unplugged now
+        if name.endswith("/@interfaceid"):
+            continue  # another check compares both with the port
+        if name.endswith("/target/@dev") and (one is None or two is None or _are_taps(one, two)):
+            continue  # libvirt names taps that nova leaves unnamed; another check reads the names
         apart[name] = (one, two)
     if apart:
         changed = [
@@ -139,6 +142,11 @@ def _settings(
                 domain, "inactive", **{f"next {name}": two for name, (_, two) in apart.items()}
             ),
         )
+
+
+def _are_taps(one: str, two: str) -> bool:
+    """True if both names contain the id of a port, with which another check compares them."""
+    return bool(NAME.fullmatch(one) and NAME.fullmatch(two))
 
 
 def _devices(settings: Mapping[str, str]) -> set[str]:

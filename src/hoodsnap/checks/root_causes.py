@@ -205,6 +205,10 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
     # The row was changed, and the API still had the old value.
     "xml-metadata-stale": ("server-copies-differ",),
     "backing-not-image-ref": ("server-copies-differ",),
+    # Another server's request spec has another flavor and image.
+    "row-of-another-instance": ("request-spec-skew",),
+    # Every property of the image differs from a copy that is empty.
+    "image-properties-lost": ("image-record-differs", "image-property-not-in-guest"),
     # Rows that outlived the server's row, or that another server lacks.
     "domain-without-server": ("row-without-instance",),
     "instance-extra-missing": ("flavor-three-way-drift", "row-without-instance"),

@@ -1,4 +1,4 @@
-"""Lists of nova's API that repeat rows of its databases: hypervisors, migrations, groups, actions.
+"""Lists of nova's API that repeat rows of its databases: services, hypervisors, groups.
 
 They are read as they are: a check compares them with the rows.
 """
@@ -11,17 +11,12 @@ from typing import NamedTuple
 
 from hoodsnap.bundle import Answer, Bundle
 from hoodsnap.facts.api.body import items_of
-from hoodsnap.facts.fact import UnheardError
 from hoodsnap.facts.layer import NOVA
-from hoodsnap.facts.uuids import UUID
 
 Item = Mapping[str, object]
 
 _V2 = r"GET /v2(?:\.1)?(?:/[0-9a-f]+)?"
 _OPTIONS = r"(?:\?\S*)?"
-_ACTIONS = re.compile(
-    rf"{_V2}/servers/(?P<uuid>{UUID.pattern})/os-instance-actions{_OPTIONS}(?: |$)"
-)
 
 
 class ApiList(NamedTuple):
@@ -48,18 +43,3 @@ def read_listing(bundle: Bundle, path: str, name: str) -> ApiList | None:
     if newest is None:
         return None
     return ApiList(newest, tuple(items_of(newest, name, f"nova API: the list of {name}")))
-
-
-def read_actions(bundle: Bundle) -> Mapping[str, ApiList]:
-    """Return the actions that nova's API lists, by the server's UUID; unreadable lists left out."""
-    found = {}
-    for answer in bundle.by_layer.get(NOVA.id, ()):
-        asked = _ACTIONS.match(answer.query)
-        if asked is None or answer.error is not None:
-            continue
-        try:
-            items = tuple(items_of(answer, "instanceActions", "the server's actions"))
-        except UnheardError:
-            continue
-        found[asked["uuid"]] = ApiList(answer, items)
-    return found

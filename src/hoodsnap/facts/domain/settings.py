@@ -107,8 +107,8 @@ _OTHER_DEVICES = frozenset(["hostdev", "memory", "emulator", "channel", "tpm"])
 _OF_THE_HOST = frozenset(
     ["alias", "address", "backingStore", "mirror", "seclabel", "actual", "privateData"]
 )
-"""Elements that libvirt adds to a running domain, or chooses anew. The private data of its devices
-is in its own files under /run only."""
+"""Elements that libvirt adds to a running domain, or chooses anew. Only its own files, such as
+/run/libvirt/qemu/NAME.xml, have `privateData`."""
 
 _NOTHING = frozenset[str]()
 
@@ -119,7 +119,7 @@ _LEFT_OUT: Mapping[str, frozenset[str]] = {
     "disk": frozenset(["source", "serial", "encryption", "transient", "@type", "@snapshot"]),
     "disk/driver": frozenset(["@type"]),
     "disk/target": frozenset(["@dev", "@tray"]),
-    "interface": frozenset(["mac", "hostdev"]),
+    "interface": frozenset(["mac", "hostdev", "link"]),
     "interface/source": frozenset(["@portid", "@portgroup"]),
     "serial": frozenset(["source", "log"]),
     "console": frozenset(["source", "log", "@tty"]),

@@ -49,6 +49,7 @@ class Log(Fact):
     """The kernel's OOM lines that name its domain, also from before its last start."""
 
     places: ClassVar[Mapping[str, tuple[str, str]]] = {
+        "owner": ("qemu", "-uuid"),
         "started": ("qemu", "starting up"),
         "ended": ("qemu", "shutting down"),
         "told_to_end_at": ("qemu", "terminating on signal"),
@@ -91,14 +92,21 @@ class Log(Fact):
             for uuid, parts in said.items()
         }
 
+    @property
+    def owner(self) -> str | None:
+        """UUID of the VM whose start QEMU's log shows last; None if it shows no start."""
+        lines = value_of(self.said.get("qemu"), "QEMU's log", str).splitlines()
+        started = [line.split()[-1].lower() for line in lines if line.startswith("-uuid ")]
+        return started[-1] if started else None
+
     @cached_property
     def _lines(self) -> list[str] | UnheardError:
         try:
             lines = value_of(self.said.get("qemu"), "QEMU's log", str).splitlines()
+            owner = self.owner
         except UnheardError as reason:
             return reason
-        started = [line.split()[-1].lower() for line in lines if line.startswith("-uuid ")]
-        if started and started[-1] != self.uuid:
+        if owner not in (None, self.uuid):
             # A log file is named after its domain, and domain names are reused.
             return UnheardError("the log file with this domain's name belongs to another guest")
         return lines
