@@ -197,23 +197,6 @@ FOUND = {
 }
 """Fault → the findings that must follow, worst first, then by guest."""
 
-BASE_COMMITTED = "error guest-writes-into-base of "
-
-BESIDE = {
-    **dict.fromkeys(
-        [
-            *("attachment-attaching", "checkpoint-left", "cpu-throttled-config"),
-            *("domain-renamed", "flows-gone", "link-down", "saved-memory-lost"),
-            "volume-detaching",
-        ],
-        [BASE_COMMITTED],
-    ),
-    # vm-plain's stored definition was not nova's at that time.
-    "dhcp-entry-gone": [BASE_COMMITTED, "note live-vs-persistent-drift of vm-plain"],
-}
-"""Fault → findings about another fault that the lab had when this one was recorded; new recordings
-must have none. vm-snap's disk was committed into its base image, which it used instead."""
-
 BEYOND = frozenset(
     [
         "api-down",
@@ -247,7 +230,7 @@ def test_a_real_fault_is_found_and_nothing_else(fault: str) -> None:
         f"{finding.severity.word} {finding.check.name} of {finding.guest.name if finding.guest else ''}"
         for finding in _report(fault).findings
     ]
-    assert sorted(found) == sorted([*FOUND.get(fault, []), *BESIDE.get(fault, [])])
+    assert sorted(found) == sorted(FOUND.get(fault, []))
 
 
 @every_fault

@@ -26,7 +26,7 @@ BY_ITSELF = (DomainState.SHUTOFF, ShutoffReason.SHUTDOWN)
 
 
 MOMENTS = timedelta(minutes=1)
-"""Time in which a QEMU may write its last data after the signal to end."""
+"""Time in which a QEMU that is about to end may write its last data."""
 
 
 @check(Severity.ERROR, heard=["kernel"], traps=[task_in_flight, migrating, just_ended])
