@@ -188,6 +188,7 @@ FOUND = {
     "dhcp-entry-gone": ["warning dhcp-entry-missing of vm-plain"],
     "flows-gone": ["error port-without-flows of vm-plain"],
     "link-down": ["error card-changed-by-hand of vm-plain"],
+    "ports-leaked": ["warning port-of-no-server of "],
     "stale-ovs-rows": ["warning tap-orphan of "],
     "router-port-down": ["error network-namespace-wrong of "],
     "router-route-gone": ["error network-namespace-wrong of "],
