@@ -234,8 +234,6 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
     "cinder-attachment-without-bdm": ("volume-stuck", "attachment-stuck"),
     # The volume's operation did not end, so its attachment did not either.
     "volume-stuck": ("attachment-stuck",),
-    # nova lost its whole copy of the image's properties.
-    "image-properties-lost": ("image-record-differs",),
     # A guest whose base image is missing can't be started again.
     "backing-file-missing": ("active-but-domain-off",),
     # The guest is off because its memory was saved, and must not start before that is settled.
