@@ -89,6 +89,12 @@ f_router_route_gone() { # shellcheck disable=SC2046  # the route is words
   ip -n "$(router_ns)" route add $(saved route)
 }
 
+fault router-port-down - "the router's device in the guests' network is switched off, as after a restart of Open vSwitch in user space" "nothing"
+router_device() { ip -n "$(router_ns)" -o link | awk -F '[:@ ]+' '$2 ~ /^qr-/ && !n++ { print $2 }'; }
+b_router_port_down() { router_device | save device; ip -n "$(router_ns)" link set "$(saved device)" down; }
+c_router_port_down() { [ -z "$(ip -n "$(router_ns)" -o link show up dev "$(saved device)")" ]; }
+f_router_port_down() { ip -n "$(router_ns)" link set "$(saved device)" up; }
+
 fault flow-table-gone vm-data "the OpenFlow rule of table 60 for the guest's port is deleted" "nothing: the port stays ACTIVE"
 b_flow_table_gone() { ovs-ofctl -O OpenFlow13 del-flows br-int "table=60,in_port=$(tap_number)"; }
 c_flow_table_gone() { ! ovs-ofctl -O OpenFlow13 dump-flows br-int "table=60,in_port=$(tap_number)" | grep -q 'table='; }
@@ -101,11 +107,6 @@ f_iface_id_gone() {
   ovs-vsctl set Interface "$(saved tap)" "external_ids:iface-id=$(saved port)"
   until_ok 60 port_is ACTIVE || die "the port of $I is not ACTIVE"
 }
-
-fault card-limited vm-plain "virsh domiftune: the guest's bandwidth is limited by hand" "nothing until a hard reboot"
-b_card_limited() { first_tap | save tap; virsh domiftune "$u" "$(saved tap)" --inbound 128 --live; }
-c_card_limited() { virsh domiftune "$u" "$(saved tap)" | grep -q 'inbound.average: 128'; }
-f_card_limited() { virsh domiftune "$u" "$(saved tap)" --inbound 0 --live; }
 
 fault ports-leaked - "two neutron ports of servers that do not exist are bound to the host" "nothing: they are never deleted"
 b_ports_leaked() {

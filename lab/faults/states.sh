@@ -130,7 +130,7 @@ b_evacuated_allocation() {
     values (utc_timestamp()-interval 3 day,utc_timestamp()-interval 3 day,0,uuid(),'vm-old','$LAB_HOST','vm-old','$(hypervisor)','done','$u','evacuation',0,1,1)"
   osc resource provider create vm-old -f value >/dev/null
   osc --os-placement-api-version 1.28 resource provider inventory set --resource VCPU=8 --resource MEMORY_MB=4096 --resource DISK_GB=100 "$(other_rp)" -f value >/dev/null
-  osc --os-placement-api-version 1.28 resource provider allocation set --allocation "rp=$(rp_id),VCPU=1,MEMORY_MB=64,DISK_GB=1" --allocation "rp=$(other_rp),VCPU=1,MEMORY_MB=64,DISK_GB=1" \
+  osc --os-placement-api-version 1.28 resource provider allocation set --allocation "rp=$(rp_id),VCPU=1,MEMORY_MB=64,DISK_GB=3" --allocation "rp=$(other_rp),VCPU=1,MEMORY_MB=64,DISK_GB=3" \
     --project-id "$(row "select project_id from nova.instances where uuid='$u'")" --user-id "$(row "select user_id from nova.instances where uuid='$u'")" "$u" -f value >/dev/null
 }
 c_evacuated_allocation() { [ -n "$(other_rp)" ]; }

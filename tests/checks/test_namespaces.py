@@ -65,6 +65,19 @@ def test_a_router_lost_the_gateway_address_of_its_guests(host: RecordedHost) -> 
     assert host.headlines() == [f"{brief(name)} of network lab-net lacks 10.20.0.1"]
 
 
+def test_a_routers_device_is_down(host: RecordedHost) -> None:
+    [name] = _names(host, "qrouter-")
+    query = _own(host, name, "address")
+    links = json.loads(json.dumps(host.last("network", query).value))
+    [link] = [link for link in links if link["ifname"].startswith("qr-")]
+    link["flags"].remove("UP")
+    host.set("network", query, links)
+
+    assert host.headlines() == [
+        f"{brief(name)}'s device {link['ifname']} of network lab-net is down"
+    ]
+
+
 @pytest.mark.parametrize(
     ("way", "words"),
     [(None, "is missing"), ("172.24.4.9", "leads to 172.24.4.9")],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import NamedTuple
@@ -300,7 +301,7 @@ def _compared(
                 continue
             yield problem(
                 f"{title}'s image {image.name or brief(image.id)} has {field} "
-                f"{brief(str(copy.value))} in {copy.words}, but {brief(str(theirs))} in glance",
+                f"{_brief(copy.value)} in {copy.words}, but {_brief(theirs)} in glance",
                 derives(image, field, **{field: theirs}),
                 copy.evidence(field),
                 severity=None,
@@ -320,6 +321,11 @@ def _compared(
                     severity=Severity.NOTE,
                     **{**names, "BASE": ""},
                 )
+
+
+def _brief(value: object) -> str:
+    """Return a value in short; the first eight characters of a checksum of any kind."""
+    return brief(re.sub(r"^([0-9a-f]{8})[0-9a-f]{24,}$", r"\1", str(value)))
 
 
 def _is_unchanged(image: GlanceImage, copies: Iterable[ImageCopy], made: datetime | None) -> bool:

@@ -25,12 +25,13 @@ METADATA = "ovnmeta-"
 
 @check(Severity.ERROR)
 def network_namespace_wrong(host: Host, cloud: Cloud) -> Problems:
-    """A router, DHCP or metadata namespace is missing, or lacks an address or its default route.
+    """A router, DHCP or metadata namespace is missing or incomplete.
 
     neutron's agents route, give out addresses and serve metadata in network namespaces of the host.
-    neutron lists the port there as ACTIVE. Without the namespace or the address, the guests of its
-    network cannot leave the network, get no address, or get no metadata. Causes: somebody deleted
-    the namespace or changed it by hand, or the host was rebooted and its agent did not start.
+    neutron lists the port there as ACTIVE. Without the namespace, its device, address or default
+    route, the guests of its network cannot leave the network, get no address, or get no metadata.
+    Causes: somebody deleted the namespace or changed it by hand, the host was rebooted and its
+    agent did not start, or Open vSwitch was restarted.
 
     Authority: neutron, for what should be; the kernel, for what is.
 
@@ -113,6 +114,9 @@ def _problems(host: Host, cloud: Cloud, port: Port, name: str) -> Iterator[Probl
         found = hears(space.said["address"], "namespace", name, addresses=", ".join(sorted(has)))
         headline = f"{brief(name)} of {of} lacks {several(lacking)}"
         yield problem(headline, wanted, found, **words)
+    if off := [device for device in sorted(space.down) if device.endswith(port.id[:11])]:
+        found = hears(space.said["address"], "namespace", name, **{off[0]: "down"})
+        yield problem(f"{brief(name)}'s device {off[0]} of {of} is down", wanted, found, **words)
     yield from _routes(host, port, space, words)
 
 

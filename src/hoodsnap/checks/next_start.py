@@ -17,7 +17,10 @@ from hoodsnap.facts.host.tap import NAME
 from hoodsnap.phrase import several, sizes
 
 MOST = 3
-"""Number of settings that a headline names."""
+"""Number of settings that a headline names, if they fit."""
+
+WIDTH = 140
+"""Number of characters that a headline has at most."""
 
 
 @check(Severity.NOTE, traps=[building, task_in_flight, migrating])
@@ -134,9 +137,10 @@ def _settings(
             f"{name} {one or 'none'} now, {two or 'none'} then"
             for name, (one, two) in apart.items()
         ]
+        start = f"{guest.title} has other settings at its next start through libvirt: "
+        fit = (most for most in range(MOST, 1, -1) if len(start + several(changed, most)) <= WIDTH)
         yield problem(
-            f"{guest.title} has other settings at its next start through libvirt: "
-            f"{several(changed, MOST)}",
+            f"{start}{several(changed, next(fit, 1))}",
             derives(domain, "xml", **{name: one for name, (one, _) in apart.items()}),
             derives(
                 domain, "inactive", **{f"next {name}": two for name, (_, two) in apart.items()}

@@ -612,7 +612,7 @@ def _without_node(guest: Guest, instance: Instance) -> Iterator[Problem]:
     own = several(sorted(map(str, names)))
     yield problem(
         f"{guest.title} is {instance.vm_state} on node {instance.node} in nova, but host "
-        f"{instance.host} has no compute node of that name (it has {own})"
+        f"{instance.host} has no such compute node (it has {own})"
         f"{_where(guest)}",
         says(instance, vm_state=instance.vm_state, host=instance.host, node=instance.node),
         *(says(node, hypervisor_hostname=node.hypervisor_hostname) for node in nodes[:1]),

@@ -248,6 +248,12 @@ OF_ITS_LAYERS = frozenset(["capture-untrustworthy"])
 """The roots that explain only findings about layers in their own evidence."""
 
 CROWDS: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "availability-zone-differs": ("the host was moved into another availability zone", ()),
+    "disks-outside-instances-path": ("instances_path in nova.conf was changed", ()),
+    "disk-cache-mode-differs": (
+        "disk_cachemodes in nova.conf was changed after the guests started",
+        (),
+    ),
     "io-error-paused": (
         "the guests' storage failed or is full",
         (

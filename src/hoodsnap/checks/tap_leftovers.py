@@ -104,8 +104,8 @@ def _stalled(host: Host, taps: list[Tap], listing: Answer | None) -> Problem:
     found[0] = found[0].and_so(of_so_many=len(taps))
     none = [hears(listing, "neutron", taps[0].name, port=None)] if listing is not None else []
     return problem(
-        f"Open vSwitch on host {host.name} has {len(taps)} ports without a device and without a "
-        f"port in neutron, which slow the switch down: {names}",
+        f"Open vSwitch on host {host.name} has {len(taps)} ports without a device and neutron "
+        f"port: {names}",
         *found,
         *none,
         TAP=taps[0].name,

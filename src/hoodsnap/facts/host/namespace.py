@@ -36,6 +36,16 @@ class Namespace(NamedTuple):
         return frozenset(ip.partition("/")[0] for ip in addresses_of(self._value("address")))
 
     @property
+    def down(self) -> frozenset[str]:
+        """The names of its devices that are switched off."""
+        rows = value_of(self.said.get("address"), f"devices of {self.name}", list[dict[str, Any]])
+        return frozenset(
+            str(row.get("ifname"))
+            for row in rows
+            if isinstance(flags := row.get("flags"), list) and "UP" not in flags
+        )
+
+    @property
     def gateways(self) -> tuple[str, ...]:
         """The gateways of its default routes, IPv4."""
         rows = value_of(self.said.get("route"), f"routes of {self.name}", list[dict[str, Any]])
