@@ -1,4 +1,5 @@
-"""Generate pages: of the checks, the commands (with their manual pages), the README's examples.
+"""Generate pages: of the checks, the commands (with their manual pages), the census, the README's
+examples.
 
 make docs                       write the pages
 docs/generate.py --check        list outdated pages, and fail if there are any (part of `make lint`)
@@ -75,6 +76,7 @@ def main(arguments: list[str]) -> int:
     pages = {**_check_pages(), ROOT / "docs/reference/cli.md": _cli(), FAULTS: _faults()}
     pages |= {MAN / name: text for name, text in manual.pages(STATUS)}
     pages[PICTURE] = _picture()
+    pages[ROOT / "docs/reference/coverage.md"] = _coverage()
     pages[ROOT / "docs/reference/tables.md"] = "\n".join(_tables()) + "\n"
     stale = [path for path, text in pages.items() if not path.exists() or path.read_text() != text]
     stale += sorted({*CHECKS.glob("*.md"), *MAN.glob("*")} - pages.keys())
@@ -173,6 +175,13 @@ def _tables() -> Iterator[str]:
         yield "|---|---|---|"
         for column in table.columns:
             yield f"| `{column.name}` | {KINDS[column.type]} | {column.help} |"
+
+
+def _coverage() -> str:
+    sys.path.append(str(ROOT))  # the census is part of the tests
+    from tests.census import declared, page, result
+
+    return "\n".join(page.page(result.read(), declared.load())).rstrip() + "\n"
 
 
 def _cli() -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -83,5 +84,10 @@ def _pruned(value: Any, words: tuple[str, ...]) -> Any:
         return value
     if all(isinstance(item, str) for item in value):
         return value[:40]
-    kept = [item for item in value if any(word in json.dumps(item) for word in words)]
-    return [*value[:FEWEST], *(item for item in kept[:12] if item not in value[:FEWEST])]
+    kept = islice((item for item in value if _names_any(item, words)), 12)
+    return [*value[:FEWEST], *(item for item in kept if item not in value[:FEWEST])]
+
+
+def _names_any(item: Any, words: tuple[str, ...]) -> bool:
+    text = json.dumps(item)
+    return any(word in text for word in words)

@@ -125,12 +125,13 @@ def patterns() -> tuple[tuple[Found, ...], frozenset[str]]:
                     entry = _add(found, made, place)
                     entry.methods |= {method} if method != "compile" else set()
             elif isinstance(call.func, ast.Attribute) and call.func.attr in FUNCTIONS:
-                used[_name(call.func.value)].add(call.func.attr)
+                used[_called(_name(call.func.value), module)].add(call.func.attr)
     used.pop("", None)
     for entry in found.values():
         for place in entry.places:
             # A pattern in a table is not called by name, so any method may be used on it.
-            entry.methods |= used.get(place.rpartition(".")[2], set())
+            of_module, _, name = place.rpartition(".")
+            entry.methods |= used.get(f"{of_module}.{name}" if _is_private(name) else name, set())
     return tuple(found.values()), frozenset(unknown)
 
 
@@ -169,6 +170,15 @@ def _calls(tree: ast.AST, function: str = "") -> Iterator[tuple[ast.Call, str]]:
 
 def _name(node: ast.AST) -> str:
     return node.id if isinstance(node, ast.Name) else getattr(node, "attr", "")
+
+
+def _is_private(name: str) -> bool:
+    return name.startswith("_")
+
+
+def _called(name: str, module: ModuleType) -> str:
+    """Return the key of a name in `used`: two modules may have private names that are the same."""
+    return f"{module.__name__}.{name}" if _is_private(name) else name
 
 
 def _evaluated(call: ast.Call, module: ModuleType) -> re.Pattern[Any] | None:

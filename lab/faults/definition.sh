@@ -3,6 +3,7 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2154,SC2034
 
+redefine() { save_definition; sed -E "$1" "$S/inactive.xml" | save edited.xml; virsh -q define "$S/edited.xml"; } # SED
 defined_as() { virsh dumpxml --inactive "$u" | grep -Eq "$1"; }
 
 fault domain-renamed vm-stopped "virsh domrename: the domain has another name than nova gave it" "nothing; the next start defines it under its old name"
@@ -21,7 +22,44 @@ b_saved_memory_lost() { mv "$(save_file)" "$S/memory"; }
 c_saved_memory_lost() { [ ! -e "$(save_file)" ]; }
 f_saved_memory_lost() { mv "$S/memory" "$(save_file)"; }
 
+fault disk-throttled vm-snap "virsh blkdeviotune --live: the running guest's disk is limited to 100 requests a second, which nobody sold" "nothing; the next start has no limit"
+b_disk_throttled() { virsh -q blkdeviotune "$u" vda --total-iops-sec 100 --live >/dev/null; }
+c_disk_throttled() { virsh dumpxml "$u" | grep -q '<total_iops_sec>100<'; }
+f_disk_throttled() { virsh -q blkdeviotune "$u" vda --total-iops-sec 0 --live >/dev/null; }
+
 fault cpu-throttled-config vm-config "virsh schedinfo --config: the next start would have 20 % of a CPU" "nothing; hard reboot writes the definition again"
 b_cpu_throttled_config() { save_definition; virsh -q schedinfo "$u" --config vcpu_quota=20000 >/dev/null; }
 c_cpu_throttled_config() { defined_as '<quota>20000<'; }
 f_cpu_throttled_config() { virsh -q define "$S/inactive.xml"; }
+
+fault settings-config vm-plain "virsh edit: the stored definition has another disk cache, no ACPI and another video card" "nothing; hard reboot writes the definition again"
+b_settings_config() { redefine "s#cache='none'#cache='writeback'#; /<acpi\\/>/d; s#<model type='virtio' heads='1'#<model type='cirrus' heads='1'#"; }
+c_settings_config() { ! defined_as '<acpi/>'; }
+f_settings_config() { virsh -q define "$S/inactive.xml"; }
+
+fault balloon-config vm-data "virsh setmem --config: the next start would leave half of its memory to the guest" "nothing; hard reboot writes the definition again"
+b_balloon_config() { save_definition; virsh -q setmem "$u" 32M --config; }
+c_balloon_config() { defined_as "<currentMemory unit='KiB'>32768<"; }
+f_balloon_config() { virsh -q define "$S/inactive.xml"; }
+
+fault owner-config vm-tenant "the stored definition's nova metadata has another project" "nothing; hard reboot writes the metadata again"
+b_owner_config() { redefine 's#(<nova:project uuid=")[0-9a-f]{32}#\100000000000000000000000000000bad#'; }
+c_owner_config() { defined_as '0bad"'; }
+f_owner_config() { virsh -q define "$S/inactive.xml"; }
+
+fault cpu-mode-config vm-snap "the stored definition has another CPU mode and a limited random number generator" "nothing; hard reboot writes the definition again"
+b_cpu_mode_config() { redefine "s#<cpu mode='host-model'[^>]*>#<cpu mode='maximum'>#; s#<rng model='virtio'>#<rng model='virtio'><rate bytes='1024' period='1000'/>#"; }
+c_cpu_mode_config() { defined_as "mode='maximum'"; }
+f_cpu_mode_config() { virsh -q define "$S/inactive.xml"; }
+
+fault instances-path-changed - "nova.conf has another instances_path than the guests' disks; nova-compute is not restarted" "nothing until its restart; then every start and hard reboot fails and removes the domain"
+b_instances_path_changed() { cp -p /etc/nova/nova.conf "$S/nova.conf"; sed -i '0,/^\[DEFAULT\]/s##[DEFAULT]\ninstances_path = /srv/nova/instances#' /etc/nova/nova.conf; }
+c_instances_path_changed() { grep -q '^instances_path = /srv' /etc/nova/nova.conf; }
+f_instances_path_changed() { cat "$S/nova.conf" >/etc/nova/nova.conf; }
+
+fault qemu-user-changed - "qemu.conf has another user, and libvirtd was restarted: the next start of each guest runs as root" "nothing"
+change_user() { printf 'user = "+0"\ngroup = "+0"\n' >>/etc/libvirt/qemu.conf; }
+restore_user() { cat "$S/qemu.conf" >/etc/libvirt/qemu.conf; }
+b_qemu_user_changed() { our_libvirtd; cp -p /etc/libvirt/qemu.conf "$S/qemu.conf"; restart_libvirtd_with change_user; nova_has_libvirt; }
+c_qemu_user_changed() { virsh capabilities | grep -q '<baselabel.*+0:+0'; }
+f_qemu_user_changed() { restart_libvirtd_with restore_user; nova_has_libvirt; }

@@ -72,3 +72,90 @@ fault link-down vm-plain "virsh domif-setlink: the guest's cable is unplugged" "
 b_link_down() { first_tap | save tap; virsh domif-setlink "$u" "$(saved tap)" down; }
 c_link_down() { virsh domif-getlink "$u" "$(saved tap)" | grep -q down; }
 f_link_down() { virsh domif-setlink "$u" "$(saved tap)" up; }
+
+fault fip-address-gone vm-linux "the router loses the address of the floating IP" "nothing"
+b_fip_address_gone() {
+  local n; n=$(router_ns); floating_ip | save fip
+  ip -n "$n" -o address | awk '/qg-/ && !n++ { print $2 }' | save device
+  ip -n "$n" address del "$(saved fip)/32" dev "$(saved device)"
+}
+c_fip_address_gone() { ! ip -n "$(router_ns)" -o address | grep -q "$(saved fip)/32"; }
+f_fip_address_gone() { ip -n "$(router_ns)" address add "$(saved fip)/32" dev "$(saved device)"; }
+
+fault router-route-gone - "the router's namespace loses its default route" "nothing"
+b_router_route_gone() { ip -n "$(router_ns)" route show default | save route; ip -n "$(router_ns)" route del default; }
+c_router_route_gone() { [ -z "$(ip -n "$(router_ns)" route show default)" ]; }
+f_router_route_gone() { # shellcheck disable=SC2046  # the route is words
+  ip -n "$(router_ns)" route add $(saved route)
+}
+
+fault flow-table-gone vm-data "the OpenFlow rule of table 60 for the guest's port is deleted" "nothing: the port stays ACTIVE"
+b_flow_table_gone() { ovs-ofctl -O OpenFlow13 del-flows br-int "table=60,in_port=$(tap_number)"; }
+c_flow_table_gone() { ! ovs-ofctl -O OpenFlow13 dump-flows br-int "table=60,in_port=$(tap_number)" | grep -q 'table='; }
+f_flow_table_gone() { f_flows_gone; }
+
+fault iface-id-gone vm-plain "Open vSwitch loses the port's id of the guest's tap" "the agent unplugs the port: DOWN"
+b_iface_id_gone() { port_id | save port; first_tap | save tap; ovs-vsctl remove Interface "$(saved tap)" external_ids iface-id; }
+c_iface_id_gone() { ! ovs-vsctl get Interface "$(saved tap)" external_ids:iface-id >/dev/null 2>&1; }
+f_iface_id_gone() {
+  ovs-vsctl set Interface "$(saved tap)" "external_ids:iface-id=$(saved port)"
+  until_ok 60 port_is ACTIVE || die "the port of $I is not ACTIVE"
+}
+
+fault card-limited vm-plain "virsh domiftune: the guest's bandwidth is limited by hand" "nothing until a hard reboot"
+b_card_limited() { first_tap | save tap; virsh domiftune "$u" "$(saved tap)" --inbound 128 --live; }
+c_card_limited() { virsh domiftune "$u" "$(saved tap)" | grep -q 'inbound.average: 128'; }
+f_card_limited() { virsh domiftune "$u" "$(saved tap)" --inbound 0 --live; }
+
+fault ports-leaked - "two neutron ports of servers that do not exist are bound to the host" "nothing: they are never deleted"
+b_ports_leaked() {
+  local i net; net=$(row "select id from neutron.networks where name = 'lab-net'")
+  for i in 1 2; do
+    osc port create --network "$net" --device "$(new_uuid)" --device-owner compute:nova --host "$LAB_HOST" "lab-leaked-$i" -f value -c id
+  done | save ports
+  row "update neutron.standardattributes a join neutron.ports p on p.standard_attr_id = a.id
+       set a.created_at = utc_timestamp() - interval 5 hour, a.updated_at = utc_timestamp() - interval 5 hour where p.name like 'lab-leaked-%'"
+}
+c_ports_leaked() { [ "$(row "select count(*) from neutron.ports where name like 'lab-leaked-%'")" -gt 0 ]; }
+f_ports_leaked() { local p; while read -r p; do osc port delete "$p"; done <"$S/ports"; }
+
+fault patch-port-gone - "the patch port to the external bridge is deleted" "nothing until the agent restarts"
+b_patch_port_gone() { ovs-vsctl get Interface int-br-ex ofport | save ofport; ovs-vsctl del-port br-int int-br-ex; }
+c_patch_port_gone() { ! ovs-vsctl list-ports br-int | grep -qx int-br-ex; }
+f_patch_port_gone() { # with its old number: the agent's flows name it
+  ovs-vsctl add-port br-int int-br-ex -- set Interface int-br-ex type=patch options:peer=phy-br-ex "ofport_request=$(saved ofport)"
+}
+
+fault stale-ovs-rows - "twelve ports of deleted guests are left in Open vSwitch" "nothing; the switch logs an error for each again and again"
+b_stale_ovs_rows() {
+  local i p
+  for i in $(seq 10 21); do
+    p=$(new_uuid); echo "tap${p:0:11}"
+    ovs-vsctl add-port br-int "tap${p:0:11}" -- set Interface "tap${p:0:11}" "external_ids:iface-id=$p" \
+      "external_ids:attached-mac=fa:16:3e:00:00:$i" external_ids:iface-status=active "external_ids:vm-uuid=$(new_uuid)" 2>/dev/null
+  done | save taps
+}
+c_stale_ovs_rows() { ovs-vsctl list-ports br-int | grep -qxFf "$S/taps"; }
+f_stale_ovs_rows() { while read -r t; do ovs-vsctl --if-exists del-port "$t"; done <"$S/taps"; }
+
+fault db-cache-floating vm-plain "nova's info cache loses the floating IP" "nova up to 2024.2 repairs it within minutes"
+b_db_cache_floating() {
+  dump_rows nova instance_info_caches "instance_uuid='$u'" | save cache.sql
+  row "update nova.instance_info_caches set network_info = json_replace(network_info, '\$[0].network.subnets[0].ips[0].floating_ips', json_array()) where instance_uuid = '$u'"
+}
+c_db_cache_floating() { [ "$(row "select json_length(json_extract(network_info, '\$[0].network.subnets[0].ips[0].floating_ips')) from nova.instance_info_caches where instance_uuid = '$u'")" = 0 ]; }
+f_db_cache_floating() { "${MYSQL[@]}" nova <"$S/cache.sql"; }
+
+fault db-floating-fixed vm-linux "a row of neutron's floating IPs leads to an address of nobody" "nothing"
+b_db_floating_fixed() {
+  port_id | save port
+  row "select fixed_ip_address from neutron.floatingips where fixed_port_id = '$(saved port)'" | save fixed
+  row "update neutron.floatingips set fixed_ip_address = '10.20.0.253' where fixed_port_id = '$(saved port)'"
+}
+c_db_floating_fixed() { [ "$(row "select fixed_ip_address from neutron.floatingips where fixed_port_id = '$(saved port)'")" = 10.20.0.253 ]; }
+f_db_floating_fixed() { row "update neutron.floatingips set fixed_ip_address = '$(saved fixed)' where fixed_port_id = '$(saved port)'"; }
+
+fault tap-down vm-plain "the guest's tap is switched off" "nothing"
+b_tap_down() { first_tap | save tap; ip link set "$(saved tap)" down; }
+c_tap_down() { [ -z "$(ip -o link show up dev "$(saved tap)")" ]; }
+f_tap_down() { ip link set "$(saved tap)" up; }

@@ -1,7 +1,7 @@
 """The definition of a thing that several layers tell: who tells it, and where they differ.
 
 A check that compares plain copies is a table of things and one call of `disagreements`. What needs
-judgement (a trap for one field, a tolerance) is written as a check of its own.
+judgment (a trap for one field, a tolerance) is written as a check of its own.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ def _shown(home: Recording, batch: list[Mutation]) -> Verdicts:
         yield batch[0], Verdict(Word.SHOWN, ",".join(news))
         return
     # A new value that stands in a new line needs no second look.
-    places = [_where(home, mutation, news) for mutation in batch]
+    places = [_where(home, mutation, batch, news) for mutation in batch]
     rest = []
     for mutation, where in zip(batch, places, strict=True):
         if where:
@@ -74,10 +74,14 @@ def _shown(home: Recording, batch: list[Mutation]) -> Verdicts:
             yield from _shown(home, part)
 
 
-def _where(home: Recording, mutation: Mutation, news: Mapping[str, frozenset[str]]) -> str:
+def _where(
+    home: Recording, mutation: Mutation, batch: list[Mutation], news: Mapping[str, frozenset[str]]
+) -> str:
     """Return which output shows the new value of a mutation; "" if that is not certain."""
     new = str(mutation.edit.new)
     if mutation.edit.how is not How.PUT or len(new) < LONG or new in home.judge.text:
+        return ""
+    if any(new in str(other.edit.new) for other in batch if other is not mutation):
         return ""
     return ",".join(name for name, lines in news.items() if any(new in line for line in lines))
 

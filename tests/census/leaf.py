@@ -81,7 +81,8 @@ class Leaves:
                     chosen[path] = (weight, number, place, value)
         for path, (_, number, place, value) in chosen.items():
             pool = tuple(pools[path])
-            yield Leaf(Kind(*group, path), number, place, value, pool)
+            if whole or any(one not in (None, "") for one in pool):  # some answer has a value
+                yield Leaf(Kind(*group, path), number, place, value, pool)
 
 
 def places(answer: Answer) -> Iterator[tuple[tree.Place | Span, str]]:

@@ -10,10 +10,12 @@ import multiprocessing
 from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
+from tests.census import tree
 from tests.census.edit import Edit, How, edited, with_value
 from tests.census.leaf import Kind, Leaf, Leaves
 from tests.census.question import is_counted
 from tests.census.recordings import recording
+from tests.census.texts import Span
 from tests.census.things import identities
 from tests.census.verdict import Verdict
 
@@ -93,10 +95,46 @@ def _of_leaves(name: str, running: list[Guest]) -> Iterator[_Mutant]:
                 if kind in done or there is None or there.value == leaf.value:
                     continue
                 thing = _thing(leaf, things(one), there, things(other))
-                if thing is not None:
+                if thing is not None and not _are_alike(home.bundle, leaf, there):
                     done.add(kind)
                     edits = (_put(leaf, there.value), _put(there, leaf.value))
                     yield _Mutant(name, (*kind, thing, leaf.value, there.value), edits)
+
+
+OF_THE_ROW = (
+    *("id", "created_at", "updated_at", "atime", "mtime", "ctime", "btime", "ino"),
+    *("size", "blocks", "nlink"),
+)
+"""Cells that identify a row, and nothing that any other layer has: if two rows differ in nothing
+else, they are the same two rows when their owners are swapped."""
+
+
+def _are_alike(bundle: Bundle, leaf: Leaf, there: Leaf) -> bool:
+    """True if two rows of one list differ in nothing that identifies anything but the leaves."""
+    if leaf.answer != there.answer:
+        return False
+    one, other = _row(bundle, leaf), _row(bundle, there)
+    return one is not None and one == other
+
+
+def _row(bundle: Bundle, leaf: Leaf) -> Mapping[str, object] | None:
+    """Return the other cells of the row of a leaf, by name; None if the leaf is in no row."""
+    answer = bundle.answers[leaf.answer].value
+    if isinstance(leaf.place, Span) or len(leaf.place) < 2:
+        return None
+    *folder, key = leaf.place
+    cells = tree.get(answer, tuple(folder))
+    if isinstance(cells, list) and isinstance(answer, dict) and folder[0] == "rows":
+        cells, key = dict(zip(answer.get("columns", ()), cells, strict=False)), leaf.kind.path[1:-1]
+    if not isinstance(cells, dict) or len(folder) > 2:
+        return None
+    # A disk is known by its inode to the process that has it open.
+    is_file = cells.get("type") == "f"
+    return {
+        name: value
+        for name, value in cells.items()
+        if name != key and (name not in OF_THE_ROW or (is_file and name == "ino"))
+    }
 
 
 def _put(leaf: Leaf, new: object) -> Edit:

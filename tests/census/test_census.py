@@ -7,8 +7,10 @@ from tests.census.census import Count, counted
 from tests.census.edit import counterpart, edited
 from tests.census.leaf import Kind
 from tests.census.mutation import mutations
-from tests.census.recordings import recording
+from tests.census.recordings import groups, recording
+from tests.census.result import read
 from tests.census.verdict import Word
+from tests.conftest import sample
 
 
 def _verdict(layer: str, question: str, path: str) -> Count:
@@ -72,3 +74,21 @@ def test_the_same_object_is_found_wherever_another_answer_lists_it() -> None:
     assert counterpart(one, two, ("servers", 0, "host")) is None
     assert counterpart(rows, marks, ("rows", 1, 1)) == ("rows", 0, 0)
     assert counterpart(rows, marks, ("rows", 0, 1)) is None
+
+
+def test_no_leaf_is_noticed_less_than_the_last_census_says() -> None:
+    """A sample of the leaves, other ones in each run; `make census` looks at all of them."""
+    last = {row.kind: row for row in read() if row.recording == "healthy"}
+    kinds = sample([*last], 60)
+
+    worse = [
+        f"{count.kind}: {count.verdict.word.name.lower()}, was {last[count.kind].word.name.lower()}"
+        for count in counted(recording("healthy"), kinds, last)
+        if count.verdict.word > Word.SHOWN and last[count.kind].is_noticed
+    ]
+
+    assert not worse
+
+
+def test_the_last_census_counts_every_kind_of_leaf() -> None:
+    assert {row.kind for row in read()} >= {kind for *_, kinds in groups() for kind in kinds}

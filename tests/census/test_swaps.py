@@ -1,7 +1,7 @@
 import json
 
 from tests.census.recordings import recording
-from tests.census.swaps import exchanged, things
+from tests.census.swaps import _of_leaves, exchanged, things
 
 from hoodsnap.facts.cloud.guest import Guest
 
@@ -31,3 +31,11 @@ def test_the_things_of_a_guest_are_its_own() -> None:
 
     assert {"UUID", "name", "domain name", "port", "MAC address", "tap", "disk file"} <= one.keys()
     assert all(not {*one[name]} & {*other[name]} for name in one.keys() & other.keys())
+
+
+def test_rows_that_differ_in_nothing_else_are_the_same_when_swapped() -> None:
+    found = {(one.swap[1], one.swap[2]) for one in _of_leaves("healthy", _running())}
+    assert ("SELECT nova.instance_id_mappings", "[uuid]") not in found
+    # A process' open files are rows of another list than another process' are.
+    assert ("ls -lL /proc/PID/fd", "[].path") in found
+    assert ("SELECT nova.virtual_interfaces", "[instance_uuid]") in found

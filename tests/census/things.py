@@ -18,14 +18,18 @@ SHORT = 6
 """Characters up to which a text is an identity only by itself: the number of a process."""
 
 Tellers = Mapping[str, tuple[str, ...]]
-"""Layer → patterns of the paths that tell a thing."""
+"""Layer → patterns of the paths that tell a thing; `QUESTION|PATH` for one kind of question."""
 
 
 def _flavor(name: str, metadata: str, column: str, of_api: str) -> Tellers:
     """Return who tells a property of a flavor, besides those that tell what became of it."""
     return {
         "nova": (f"*.flavor.{of_api}", f".flavors[].{of_api}"),
-        "nova-db": (f"[{column}]", f"*flavor*.data.{column}"),
+        "nova-db": (
+            f"SELECT nova*.instances|[{column}]",
+            f"SELECT nova_api.flavors|[{column}]",
+            f"*flavor*.data.{column}",
+        ),
         "libvirt": (f"*/nova:flavor/nova:{metadata}",),
     }
 
@@ -89,13 +93,13 @@ RELATED: Mapping[str, Tellers] = {
     },
     "vCPUs of a host": {
         "nova": (".hypervisors[].vcpus",),
-        "nova-db": ("[vcpus]",),
+        "nova-db": ("SELECT nova.compute_nodes|[vcpus]",),
         "placement": (".inventories.VCPU.total",),
         "libvirt": (".cpus", "capabilities/host/topology/cells/cell/cpus@num"),
     },
     "memory of a host": {
         "nova": (".hypervisors[].memory_mb",),
-        "nova-db": ("[memory_mb]",),
+        "nova-db": ("SELECT nova.compute_nodes|[memory_mb]",),
         "placement": (".inventories.MEMORY_MB.total",),
         "libvirt": (".memory_mib", "capabilities/host/topology/cells/cell/memory"),
         "kernel": ("line MemTotal:*",),
@@ -264,9 +268,14 @@ RELATED: Mapping[str, Tellers] = {
 def related(kind: Kind) -> str | None:
     """Return the thing that a leaf tells by a number or a word."""
     for name, tellers in RELATED.items():
-        if any(matches(pattern, kind.path) for pattern in tellers.get(kind.layer, ())):
+        if any(_matches(pattern, kind) for pattern in tellers.get(kind.layer, ())):
             return name
     return None
+
+
+def _matches(pattern: str, kind: Kind) -> bool:
+    question, _, path = pattern.rpartition("|")
+    return matches(path, kind.path) and matches(question or "*", kind.question)
 
 
 def thing(value: object, known: Mapping[str, tuple[str, ...]], kind: Kind) -> str:

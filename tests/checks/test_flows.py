@@ -130,3 +130,17 @@ def test_rules_that_were_not_collected_are_not_missing(host: RecordedHost) -> No
     host.drop(lambda answer: not answer.query.startswith("ovs-ofctl"))
 
     assert host.findings() == []
+
+
+def test_rules_for_the_sender_of_another_port_are_found(host: RecordedHost) -> None:
+    [own], [other] = (host.guest(name).ports or () for name in ("vm-plain", "vm-bfv"))
+    query = next(
+        answer.query
+        for answer in host.bundle.by_layer["network"]
+        if "reg5=" in answer.query and answer.subject == own.id
+    )
+    text = host.last("network", query).value
+    host.set("network", query, text.replace(own.mac, other.mac, 1))
+
+    [headline] = host.headlines()
+    assert headline.endswith(f"has rules for {other.mac}, not only for {own.mac}")

@@ -100,3 +100,73 @@ def test_a_broken_stored_definition_is_a_skip(host: RecordedHost) -> None:
 
     assert [it for it in host.findings() if it.startswith("definition-of-another")] == []
     assert any(it.check.name == "definition-of-another-domain" for it in host.report().skips)
+
+
+def _of_another(host: RecordedHost) -> list[str]:
+    name = "process-has-another-domains-files"
+    return [it.headline for it in host.report().findings if it.check.name == name]
+
+
+def test_process_has_another_domains_files(host: RecordedHost) -> None:
+    own, other, pid = host.domain("vm-plain"), host.domain("vm-duo"), host.pid("vm-plain")
+    number = host.guest("vm-plain").domain.id  # type: ignore[union-attr]
+    folder = f"/domain-{number}-{own}/"
+    host.edit("kernel", f"/proc/{pid}/cmdline", folder, f"/domain-{number}-{other}/")
+
+    [headline] = _of_another(host)
+    assert headline == f"vm-plain's QEMU (PID {pid}) has the folder of {other}, not of {own}"
+
+
+def test_a_folder_with_another_number_is_found(host: RecordedHost) -> None:
+    own, pid = host.domain("vm-plain"), host.pid("vm-plain")
+    number = host.guest("vm-plain").domain.id  # type: ignore[union-attr]
+    host.edit("kernel", f"/proc/{pid}/cmdline", f"/domain-{number}-{own}/", f"/domain-77-{own}/")
+
+    [headline] = _of_another(host)
+    assert headline.endswith(f"has the folder of domain number 77, not of {own}")
+
+
+def test_a_control_group_of_another_domain_is_found(host: RecordedHost) -> None:
+    own, other, pid = host.domain("vm-plain"), host.domain("vm-duo"), host.pid("vm-plain")
+    query = f"/proc/{pid}/cgroup"
+    host.set("kernel", query, host.last("kernel", query).value.replace(own, other))
+
+    [headline] = _of_another(host)
+    assert headline.endswith(f"has the control group of {other}, not of {own}")
+
+
+def test_a_pid_file_of_another_domain_is_found(host: RecordedHost) -> None:
+    own, other, pid = host.domain("vm-plain"), host.domain("vm-duo"), host.pid("vm-plain")
+    query = f"ls -lL /proc/{pid}/fd"
+    files = [
+        file | {"path": file["path"].replace(f"{own}.pid", f"{other}.pid")}
+        for file in host.last("kernel", query).value
+    ]
+    host.set("kernel", query, files)
+
+    [headline] = _of_another(host)
+    assert headline.endswith(f"has the PID file of {other}, not of {own}")
+
+
+def test_a_log_of_another_domain_is_found(host: RecordedHost) -> None:
+    own, uuid, other = host.domain("vm-plain"), host.uuid("vm-plain"), host.uuid("vm-duo")
+    query = next(
+        answer.query
+        for answer in host.bundle.by_layer["logs"]
+        if answer.query.endswith(f"/{own}.log")
+    )
+    host.edit("logs", query, f"-uuid {uuid}", f"-uuid {other}")
+
+    [headline] = _of_another(host)
+    assert headline.endswith(f"has the log of {other[:8]}, not of {own}")
+
+
+def test_a_domain_with_a_name_of_its_own_is_not_compared(host: RecordedHost) -> None:
+    own, pid = host.domain("vm-plain"), host.pid("vm-plain")
+    number = host.guest("vm-plain").domain.id  # type: ignore[union-attr]
+    listed = host.last("libvirt", "virsh list --all").value
+    rows = [row | {"name": "guest-7"} if row["name"] == own else row for row in listed]
+    host.set("libvirt", "virsh list --all", rows)
+    host.edit("kernel", f"/proc/{pid}/cmdline", f"/domain-{number}-{own}/", "/domain-77-other/")
+
+    assert _of_another(host) == []

@@ -102,3 +102,32 @@ def test_launch_host_unknown(host: RecordedHost) -> None:
     assert host.headlines() == [
         "vm-duo is on host vm, but was last built on vm-old, and no migration leads from there"
     ]
+
+
+def test_a_request_for_devices_of_another_server_is_found(host: RecordedHost) -> None:
+    uuid, other = host.uuid("vm-duo"), host.uuid("vm-plain")
+    instance = host.guest("vm-duo").instance
+    assert instance is not None and instance.tables is not None
+    [(_, row)] = instance.tables.each("request_specs", uuid)
+    spec = json.loads(str(row.cells["spec"]))
+    spec["nova_object.data"]["pci_requests"] = {
+        "nova_object.name": "InstancePCIRequests",
+        "nova_object.data": {"instance_uuid": other, "requests": []},
+    }
+    host.row("request_specs", uuid, spec=json.dumps(spec))
+
+    [headline] = host.headlines()
+    assert headline == f"vm-duo's request spec holds the pci_requests of vm-plain ({other[:8]})"
+
+
+def test_a_card_of_another_server_is_found(host: RecordedHost) -> None:
+    instance, other = host.guest("vm-duo").instance, host.guest("vm-plain").ports
+    assert instance is not None and other
+    host.row("virtual_interfaces", host.uuid("vm-duo"), uuid=other[0].id)
+
+    assert any(
+        line
+        == f"vm-duo's row in virtual_interfaces has port {other[0].id[:8]}, which belongs to vm-plain"
+        " in neutron"
+        for line in host.headlines()
+    )

@@ -143,3 +143,28 @@ def test_a_filter_that_is_off_by_configuration_is_quiet(host: RecordedHost) -> N
     _status(host, "vm-plain", "Seccomp:\t2", "Seccomp:\t0")
 
     assert host.findings() == []
+
+
+def test_a_card_that_was_started_in_place_of_libvirts_is_found(host: RecordedHost) -> None:
+    mac = host.guest("vm-plain").domain.macs[0]  # type: ignore[union-attr]
+    _start(host, "vm-plain", mac, "fa:16:3e:00:00:01")
+
+    assert [line for line in host.headlines() if "network card" in line] == [
+        f"vm-plain has network card {mac} in libvirt, but its QEMU was started with"
+        " fa:16:3e:00:00:01"
+    ]
+
+
+def test_a_volume_that_was_started_in_place_of_libvirts_is_found(host: RecordedHost) -> None:
+    [serial] = [disk.serial for disk in host.guest("vm-bfv").domain.disks if disk.serial]  # type: ignore[union-attr]
+    _start(host, "vm-bfv", f'"serial":"{serial}"', f'"serial":"0000{serial[4:]}"')
+
+    assert any("vm-bfv has volume" in line for line in host.headlines())
+
+
+def test_a_card_may_have_been_plugged_in_later(host: RecordedHost) -> None:
+    uuid, mac = host.uuid("vm-plain"), host.guest("vm-plain").domain.macs[0]  # type: ignore[union-attr]
+    _start(host, "vm-plain", mac, "fa:16:3e:00:00:01")
+    host.row("instance_actions", uuid, action="attach_interface")
+
+    assert [line for line in host.headlines() if "network card" in line] == []

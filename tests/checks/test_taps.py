@@ -418,3 +418,22 @@ def test_a_release_that_records_no_mtu(host: RecordedHost) -> None:
         host.edit("libvirt", query, "<mtu size='1450'/>", "")
 
     assert host.findings() == []
+
+
+def test_a_tap_with_the_address_of_another_ports_tap_is_found(host: RecordedHost) -> None:
+    own, other = (host.guest(name).ports for name in ("vm-plain", "vm-duo"))
+    assert own and other
+    address = f"fe{own[0].mac[2:]}"
+    host.edit("network", "ip -d -j link", f'"{address}"', f'"fe{other[0].mac[2:]}"')
+
+    assert host.headlines() == [
+        f"vm-plain's tap {own[0].tap} has the address of port {other[0].id[:8]}'s tap,"
+        f" fe{other[0].mac[2:]}"
+    ]
+
+
+def test_a_tap_that_nova_made_itself_has_any_address(host: RecordedHost) -> None:
+    [own] = host.guest("vm-plain").ports or ()
+    host.edit("network", "ip -d -j link", f'"fe{own.mac[2:]}"', '"0a:12:34:56:78:9a"')
+
+    assert host.headlines() == []

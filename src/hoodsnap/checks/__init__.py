@@ -22,6 +22,7 @@ from hoodsnap.checks import (
     devices,
     dhcp,
     drift,
+    echoes,
     error,
     evacuation,
     files,
@@ -70,6 +71,7 @@ from hoodsnap.checks import (
 TOPICS = (
     *(
         capture,
+        echoes,
         host,
         compute_node,
         services,

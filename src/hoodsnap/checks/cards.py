@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from hoodsnap.check import Problems, check, problem
 from hoodsnap.checks.traps import (
     building,
@@ -201,7 +203,11 @@ def card_names_another_port(
     """
     if not guest.is_here:
         return
-    of_mac = {port.mac: port for port in ports or () if not just_changed(port)}
+    # A server may have two ports of one MAC address, in two networks.
+    macs = Counter(port.mac for port in ports or ())
+    of_mac = {
+        port.mac: port for port in ports or () if macs[port.mac] == 1 and not just_changed(port)
+    }
     documents = [("runs", domain.xml)] if domain.state in ON else []
     documents += [("is defined", domain.inactive)] if _stored(domain) else []
     told = set()
@@ -210,7 +216,7 @@ def card_names_another_port(
             named = NAME.fullmatch(card.target or "")
             port = of_mac.get(card.mac or "")
             wanted = port.id[:PREFIX] if port is not None else named["prefix"] if named else None
-            if wanted is None or card.mac in told:
+            if wanted is None or card.mac in told or macs[card.mac or ""] > 1:
                 continue
             real = port.id if port is not None else wanted
             names = card.port_id.lower() if card.port_id is not None else real

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
+from ipaddress import ip_address
 from typing import Any
 
 from hoodsnap.bundle import Answer
@@ -328,10 +329,11 @@ def compute_node_outdated(host: Host) -> Problems:
 
     Authority: libvirt, for the hardware; nova.conf, for addresses, ratios and reserved amounts.
 
-    Traps: Some options reserve CPUs or take memory from files; the numbers are then not compared. A
-    ratio that an operator set in placement stays if nova.conf sets none. Memory that was plugged in
-    a moment ago is not in the record yet. While nova-compute does not report, its record is old by
-    right, and another finding says so.
+    Traps: Some options reserve CPUs or take memory from files; the numbers are then not compared.
+    The size of a shared storage moves, so disk sizes are compared only roughly. A ratio that an
+    operator set in placement stays if nova.conf sets none. Memory that was plugged in a moment ago
+    is not in the record yet. While nova-compute does not report, its record is old by right, and
+    another finding says so.
 
     Next: Compare the record with libvirt and the inventories:
 
@@ -455,13 +457,21 @@ def _shares_cpus(host: Host) -> bool:
 def _address(host: Host, node: ComputeNode) -> Iterator[Difference]:
     """Compare the row's address with nova.conf. Without my_ip, nova-compute finds one itself."""
     own, its = text(node.raw, "host_ip"), host.option("DEFAULT", "my_ip")
-    if own and re.fullmatch(r"[0-9a-fA-F.:]+", its) and own != its:
+    if own and re.fullmatch(r"[0-9a-fA-F.:]+", its) and not _is_same_address(own, its):
         yield (
             f"Compute node {_node_name(node)} has address {own} in nova, but nova.conf of host "
             f"{host.name} has my_ip {its}",
             derives(node, "host_ip", host_ip=own),
             _conf(host, "DEFAULT.my_ip", my_ip=its),
         )
+
+
+def _is_same_address(one: str, other: str) -> bool:
+    """True if two texts are one address: IPv6 addresses may be written in several ways."""
+    try:
+        return ip_address(one) == ip_address(other)
+    except ValueError:
+        return one == other
 
 
 def _conf(host: Host, place: str, **values: object) -> Evidence:
@@ -485,6 +495,9 @@ def _inventory(host: Host, node: ComputeNode) -> Iterator[Difference]:
         if own is None or name not in totals or own == totals[name]:
             continue
         if name == "VCPU" and _shares_cpus(host):
+            continue
+        # The size of a Ceph cluster or of a pool moves, and each is asked at its own time.
+        if name == "DISK_GB" and max(own, totals[name]) <= min(own, totals[name]) * ROOMIER:
             continue
         yield (
             f"Compute node {_node_name(node)} has {column} {own} in nova, but placement has "

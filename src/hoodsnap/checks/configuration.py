@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from hoodsnap.check import Problem, Problems, check, problem
 from hoodsnap.evidence import Evidence, Severity, derives, hears
+from hoodsnap.facts.clock import moment
 from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host
@@ -42,10 +43,11 @@ def nova_conf_not_applied(host: Host, cloud: Cloud) -> Problems:
 
     Authority: The guests, for what is in use; nova.conf, for their next start.
 
-    Traps: A guest that was started before an intended change. A console on a Unix socket has no
-    address; one on all addresses is vnc-port-conflict-or-exposed. The disk of a server that boots
-    from a volume is cinder's. Guests of other clouds and guests without a record in nova are not
-    compared. An option that is not set has a default, which is not compared.
+    Traps: A guest that was started before an intended change. A console token that is older than
+    the server's last change may be of the host that the server left. A console on a Unix socket has
+    no address; one on all addresses is vnc-port-conflict-or-exposed. The disk of a server that
+    boots from a volume is cinder's. Guests of other clouds and guests without a record in nova are
+    not compared. An option that is not set has a default, which is not compared.
 
     Next: Compare nova.conf with the definitions of the guests, and check when nova-compute started:
 
@@ -113,9 +115,19 @@ def _tokens(guest: Guest, kind: str, wanted: str) -> Iterator[_Made]:
         )
         now = row.answer.at.timestamp()
         valid = isinstance(expires, int | float) and expires > now
+        if _is_from_before(row.cells.get("created_at"), guest):
+            continue
         if isinstance(host, str) and is_kind == kind and valid and host != wanted:
             place = f"console_auth_tokens[id={row.cells.get('id')}]"
             yield _Made(guest, host, hears(row.answer, "nova-db", place, host=host))
+
+
+def _is_from_before(created: object, guest: Guest) -> bool:
+    """True if a token is older than the guest's last change: it may be of another host."""
+    at = moment(created)
+    record = guest.record
+    changed = known(lambda: moment(record.updated_at)) if record is not None else None
+    return at is not None and changed is not None and at < changed
 
 
 def _stores(host: Host, guests: Sequence[Guest]) -> Iterator[Problem]:
@@ -135,6 +147,8 @@ def _stores(host: Host, guests: Sequence[Guest]) -> Iterator[Problem]:
         for disk in known(lambda domain=domain: domain.current.disks) or ():  # type: ignore[misc]
             if disk.target not in ("vda", "sda", "hda", "xvda") or disk.device != "disk":
                 continue
+            if is_base(disk.source or ""):
+                continue  # guest-writes-into-base
             kind = disk.image.type
             its = {"block": "lvm", "network": disk.protocol}.get(kind, disk.format)
             if disk.source is not None and is_base(disk.source):

@@ -96,7 +96,9 @@ def _domain_name(server: Server) -> str | None:
 def _root_device(instance: Instance) -> str | None:
     roots = [row for row in instance.devices or () if row.get("boot_index") == 0]
     names = {text(row, "device_name") for row in roots}
-    return next(iter(names)) if len(names) == 1 else None
+    name = next(iter(names)) if len(names) == 1 else None
+    # Old rows name the device without its folder.
+    return name if name is None or name.startswith("/dev/") else f"/dev/{name}"
 
 
 def _flavor_id(instance: Instance) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
+from functools import partial
 
 from hoodsnap.bundle import Answer
 from hoodsnap.check import Problems, check, problem
@@ -70,6 +71,10 @@ def floating_ip_not_translated(guest: Guest, cloud: Cloud, ports: tuple[Port, ..
             router = cloud.ports.routers_by_id.get(leads.router_id or "")
             if space is None or is_new(leads):
                 continue
+            if leads.fixed not in port.addresses and space.inwards.get(leads.address) in (
+                port.addresses
+            ):
+                continue  # neutron-records-disagree reports the record; the rules are right
             plain = router is not None and router.is_plain
             missing, evidence = _faults(leads, space, plain=plain)
             if missing:
@@ -92,11 +97,28 @@ def promised(leads: FloatingIp, **values: object) -> Evidence:
 
 
 def _space(cloud: Cloud, leads: FloatingIp) -> Namespace | None:
-    """Return the namespace of the floating IP's router, if a captured host has it."""
+    """Return the namespace of the floating IP's router, if a captured host has it.
+
+    A router that was moved to another host may have left its namespace behind.
+    """
     name = f"qrouter-{leads.router_id}"
+    gateway = known(partial(_host_of_router, cloud, leads))
     for host in cloud.hosts:
+        if gateway not in (None, host.nova_name):
+            continue
         if (space := host.network.namespaces.get(name)) is not None:
             return space
+    return None
+
+
+def _host_of_router(cloud: Cloud, leads: FloatingIp) -> str | None:
+    """Return the host on which a router that is neither distributed nor highly available is."""
+    router = cloud.ports.routers_by_id.get(leads.router_id or "")
+    if router is None or not router.is_plain:
+        return None
+    for port in cloud.ports.by_network.get(leads.outside or "", ()):
+        if port.device_owner == "network:router_gateway" and port.device_id == leads.router_id:
+            return port.host
     return None
 
 

@@ -124,8 +124,7 @@ def _faults(host: Host, port: Port, flows: PortFlows) -> Iterator[_Fault]:
         if WIRED not in flows.tables:
             yield _Fault("has no rule in table 0 of br-int", flows.answer, {"table_0": None})
         return
-    others = host.network.flows.values()
-    if not any(TRANSIENT in one.tables for one in others):
+    if not any(TRANSIENT in one.tables for one in host.network.flows.values()):
         # Another firewall: it rejects false senders in other tables, if it does.
         if not flows.tables and port.is_filtered:
             yield _Fault("has no rules on br-int", flows.answer, {"rules": None})
@@ -140,6 +139,10 @@ def _faults(host: Host, port: Port, flows: PortFlows) -> Iterator[_Fault]:
         return
     if not port.is_filtered:
         return
+    if flows.macs_to_port and port.mac in flows.macs and (wrong := flows.macs_to_port - flows.macs):
+        others = ", ".join(sorted(wrong))
+        answer = flows.said["reg5"]
+        yield _Fault(f"has rules for {others}, not only for {port.mac}", answer, {"dl_src": others})
     if port.mac not in flows.macs:
         found = ", ".join(sorted(flows.macs)) or None
         yield _Fault(f"may send as {found}, not as {port.mac}", flows.answer, {"dl_src": found})

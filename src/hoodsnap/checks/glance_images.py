@@ -9,7 +9,7 @@ from typing import NamedTuple
 from hoodsnap.check import Problem, Problems, check, problem
 from hoodsnap.checks.traps import building, never_launched, rescued, task_in_flight
 from hoodsnap.evidence import Evidence, Severity, derives, hears, says
-from hoodsnap.facts.api.glance_image import GONE, GlanceImage
+from hoodsnap.facts.api.glance_image import GONE, WITHHELD, GlanceImage
 from hoodsnap.facts.api.volume import Volume
 from hoodsnap.facts.clock import moment
 from hoodsnap.facts.cloud.cloud import Cloud
@@ -32,9 +32,6 @@ OF_OWNER = ("name", "owner")
 
 NOT_COPIED = ("img_mappings", "img_block_device_mapping")
 """Properties that are too long for nova's copy."""
-
-WITHHELD = "[withheld]"
-"""Value of a property whose text was not recorded."""
 
 NO_KERNEL = frozenset(["", "nokernel"])
 """Values of kernel_id for an image that is no kernel's."""
@@ -66,7 +63,8 @@ def shelve_image_unusable(guest: Guest, cloud: Cloud, instance: Instance) -> Pro
     Authority: glance.
 
     Traps: A server that boots from a volume has no such image. Only an administrator's list of
-    images contains every image. Hidden images are not in the list.
+    images contains every image. Hidden images are not in the list. If an administrator shelves a
+    server, the image belongs to the administrator's project and is shared with the server's.
 
     Next: Check the image, and the server's history:
 
@@ -135,6 +133,8 @@ def _of_a_snapshot(image: GlanceImage, instance: Instance) -> Iterator[tuple[str
         ("base_image_ref", image.base_image_ref, known(lambda: instance.base_image)),
     )
     for field, theirs, ours in pairs:
+        if field == "owner" and image.is_shared_with(instance.raw.get("project_id")):
+            continue  # an administrator shelved the server
         if theirs and ours and theirs != ours:
             yield field, theirs, ours
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from hoodsnap.check import Problems, check, problem
 from hoodsnap.checks.state import complaint, ending, fault, since_logged
 from hoodsnap.checks.traps import just_ended, migrating, task_in_flight
@@ -21,6 +23,10 @@ OFF = frozenset([DomainState.SHUTOFF, DomainState.CRASHED])
 
 BY_ITSELF = (DomainState.SHUTOFF, ShutoffReason.SHUTDOWN)
 """State and reason of a guest that shut itself down."""
+
+
+MOMENTS = timedelta(minutes=1)
+"""Time in which a QEMU that is about to end may write its last data."""
 
 
 @check(Severity.ERROR, heard=["kernel"], traps=[task_in_flight, migrating, just_ended])
@@ -110,7 +116,7 @@ def qemu_does_not_end(guest: Guest, domain: Domain, process: Process, log: Log |
     Authority: The kernel, for the state of the process.
 
     Traps: A guest that shuts down writes its last data, which takes moments; it is judged only if
-    its process is in state D or nova has given up.
+    its process is in state D, a minute after the signal to end, or if nova has given up.
 
     Next: Check for what the process waits, and whether the storage of its disks answers:
 
@@ -143,6 +149,8 @@ def qemu_does_not_end(guest: Guest, domain: Domain, process: Process, log: Log |
     ending = domain.state == DomainState.SHUTDOWN
     if not (ending and process.state == "D") and not (gave_up and domain.state in ON):
         return
+    if not gave_up and _just_told_to_end(domain, log):
+        return
     waits = " and waits in the kernel (state D)" if process.state == "D" else ""
     yield problem(
         f"{guest.title}'s domain is {domain.state_words}, but its QEMU (PID {process.pid}) does "
@@ -152,6 +160,13 @@ def qemu_does_not_end(guest: Guest, domain: Domain, process: Process, log: Log |
         *fault(record),
         *complaint(log),
     )
+
+
+def _just_told_to_end(domain: Domain, log: Log | None) -> bool:
+    """True if libvirt sent QEMU the signal a moment ago: it writes its last data."""
+    at = known(lambda: log.told_to_end_at if log is not None else None)
+    asked = domain.said.get("state")
+    return at is not None and asked is not None and asked.at - at < MOMENTS
 
 
 def _nova_gave_up(record: Server | Instance | None, log: Log | None) -> bool:

@@ -191,6 +191,8 @@ def _listed(
         macs = {vif.mac for vif in cached if vif.mac}
         labels = {vif.label for vif in cached if vif.label}
         of, words = says(instance, network_info=several(ip for _, ip in sorted(there))), "its cache"
+    elif not cloud.ports.sees_all:
+        return  # a user does not see the ports and floating IPs of other projects
     else:
         there = {("fixed", ip) for port in ports for ip in port.addresses}
         if "floatingips" not in cloud.ports.heard:

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from hoodsnap.check import Problem, Problems, check, problem
-from hoodsnap.checks.traps import building, migrating, moving_to_another_cell, task_in_flight
+from hoodsnap.checks.traps import (
+    building,
+    migrating,
+    moving_to_another_cell,
+    of_another_libvirt,
+    task_in_flight,
+)
 from hoodsnap.evidence import Evidence, Severity, derives, says
 from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.database.instance import Instance
+from hoodsnap.facts.domain.domain import NAME as NOVA_NAME
 from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.domain.domain_xml import DomainXML
 from hoodsnap.facts.fact import known
+from hoodsnap.facts.host.cgroup import machine_of
+from hoodsnap.facts.host.log import Log
+from hoodsnap.facts.process.process import Process
 from hoodsnap.facts.uuids import UUID
 from hoodsnap.phrase import brief, several, sizes
 
@@ -199,3 +210,96 @@ def _sizes(guest: Guest, domain: Domain, xml: DomainXML) -> Iterator[Problem]:
             derives(domain, "size_told", current_memory_kib=current, memory_kib=total),
             severity=Severity.WARNING,
         )
+
+
+PID_FILE = re.compile(r".*/libvirt/qemu/(.+)\.pid")
+
+FOLDER = re.compile(r"domain-(\d{1,9})-(.+)")
+
+
+@check(Severity.ERROR, traps=[building, task_in_flight, migrating, of_another_libvirt])
+def process_has_another_domains_files(
+    guest: Guest, domain: Domain, process: Process, log: Log | None
+) -> Problems:
+    """The guest's QEMU has the control group, the secrets, the PID file or the log of another
+    domain.
+
+    libvirt names all of them after the domain when it starts QEMU. If one has another name, limits,
+    keys, signals and messages that are meant for one guest reach another. Causes: a process that
+    was moved to another group by hand, files in /run/libvirt/qemu that were copied or restored, two
+    libvirt daemons that share folders, or texts of a bundle that were put together from several
+    guests.
+
+    Authority: The kernel, for the process; libvirt's list of domains, for the name and the number.
+
+    Traps: Only nova's own names of domains are compared, because libvirt shortens others. Old
+    releases of libvirt put no number into these names. A log that was rotated has no start in it.
+    A domain that was renamed while it was off has its new name everywhere.
+
+    Next: Compare the names that the process carries with libvirt's list:
+
+        virsh list --all --uuid --name
+        cat /proc/PID/cgroup
+        ls -l /proc/PID/fd
+        ls -l /run/libvirt/qemu
+        grep -h uuid /var/log/libvirt/qemu/NAME.log
+
+    If they are as in the evidence, check that the server's volumes and ports are right, then stop
+    and start the server at a time that suits its owner, which ends the guest and makes all of them
+    anew:
+
+        openstack server volume list UUID
+        openstack port list --server UUID
+        openstack server stop UUID
+        openstack server start UUID
+
+    It worked if the new process has the name of its own domain:
+
+        cat /proc/$(cat /run/libvirt/qemu/NAME.pid)/cgroup
+
+    Not yet: Do not send a signal to a PID that was read from a file in /run/libvirt/qemu, and do
+    not run `virsh destroy`, before it is clear which guest the process is.
+
+    Source: libvirt src/qemu/qemu_domain.c `qemuDomainSetPrivatePaths`; src/hypervisor/
+    domain_driver.c `virDomainDriverGenerateMachineName`; src/qemu/qemu_process.c.
+    """
+    number, name = domain.id, domain.name
+    if number is None or NOVA_NAME.fullmatch(name) is None:
+        return
+    own = says(domain, id=number, name=name)
+    for what, other, carried in _carried(process, log):
+        if other not in ((number, name), (None, name), (None, domain.uuid)):
+            shown = other[1] if other[1] != name else f"domain number {other[0]}"
+            yield problem(
+                f"{guest.title}'s QEMU (PID {process.pid}) has the {what} of {brief(str(shown))},"
+                f" not of {name}",
+                own,
+                carried,
+            )
+
+
+def _carried(
+    process: Process, log: Log | None
+) -> Iterator[tuple[str, tuple[int | None, str], Evidence]]:
+    """Yield what libvirt names after a domain, the number and name in it, and the evidence."""
+    groups = known(lambda: process.control_groups) or ()
+    machines = {found for path in groups for part in path.split("/") if (found := machine_of(part))}
+    for machine in sorted(machines):
+        yield (
+            "control group",
+            machine,
+            derives(process, "control_groups", control_group="-".join(map(str, machine))),
+        )
+    folder = known(lambda: process.argv.folder)
+    if folder is not None and (parts := FOLDER.fullmatch(folder)):
+        yield (
+            "folder",
+            (int(parts[1]), parts[2]),
+            derives(process, "argv", folder=folder),
+        )
+    for file in known(lambda: process.files) or ():
+        if named := PID_FILE.fullmatch(file.path):
+            yield "PID file", (None, named[1]), says(process, files=file.path)
+    owner = known(lambda: log.owner) if log is not None else None
+    if owner is not None and log is not None:
+        yield "log", (None, owner), says(log, owner=owner)

@@ -7,7 +7,7 @@ from ipaddress import ip_address
 from typing import Any
 
 from hoodsnap.check import Problem, Problems, check, problem
-from hoodsnap.checks.traps import just_changed
+from hoodsnap.checks.traps import just_changed, passed_through
 from hoodsnap.evidence import Severity, hears, says
 from hoodsnap.facts.api.port import Port
 from hoodsnap.facts.cloud.cloud import Cloud
@@ -34,9 +34,9 @@ def network_namespace_wrong(host: Host, cloud: Cloud) -> Problems:
 
     Authority: neutron, for what should be; the kernel, for what is.
 
-    Traps: Ports that just changed. Highly available and distributed routers have addresses where
-    they are active only. Agents in containers may keep their namespaces where the host does not
-    list them.
+    Traps: Ports that just changed. OVN's metadata needs an IPv4 subnet with DHCP, and a port that
+    is not passed through. Highly available and distributed routers have addresses where they are
+    active only. Agents in containers may keep their namespaces where the host does not list them.
 
     Next: Check the namespace, and whether the agent runs and is alive:
 
@@ -186,7 +186,10 @@ def _without_metadata(host: Host, cloud: Cloud) -> Iterator[Problem]:
     waiting: dict[str, list[Guest]] = {}
     for guest in cloud.guests_of(host):
         for port in (guest.ports or ()) if guest.runs else ():
-            if port.host == host.nova_name and port.network_id and not just_changed(port):
+            # The cards of passed-through ports get their metadata from another host.
+            if passed_through(port) or just_changed(port):
+                continue
+            if port.host == host.nova_name and port.network_id:
                 waiting.setdefault(port.network_id, []).append(guest)
     for network, guests in waiting.items():
         name = METADATA + network
@@ -205,5 +208,6 @@ def _without_metadata(host: Host, cloud: Cloud) -> Iterator[Problem]:
 
 
 def _serves_dhcp(host: Host, network: str) -> bool:
-    """True if a subnet has DHCP: only then does OVN's metadata port have an address."""
-    return any(subnet.serves_dhcp for subnet in host.ports.subnets_of.get(network, ()))
+    """True if an IPv4 subnet has DHCP: only then does OVN's metadata port have an IPv4 address."""
+    subnets = host.ports.subnets_of.get(network, ())
+    return any(subnet.serves_dhcp and subnet.is_ipv4 for subnet in subnets)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
@@ -13,7 +14,7 @@ from hoodsnap.evidence import Evidence, Severity, hears, says
 from hoodsnap.facts.api.port import Port, Ports
 from hoodsnap.facts.api.subnet import FloatingIp, Router, Subnet
 from hoodsnap.facts.cloud.cloud import Cloud
-from hoodsnap.facts.fact import known
+from hoodsnap.facts.fact import is_true, known
 from hoodsnap.phrase import brief, several
 
 
@@ -80,7 +81,8 @@ def _through(title: str, leads: FloatingIp, port: Port, ports: Ports) -> Problem
             )
             yield problem(headline, promised(leads, router_id=leads.router_id))
         return
-    if router.gateway_network != leads.outside:
+    outer = {port.network_id for port in _gateways(ports).get(router.id, ())}
+    if router.gateway_network != leads.outside and leads.outside not in outer:
         yield problem(
             f"{title} is of network {brief(leads.outside or 'none')}, its router leads to "
             f"{brief(router.gateway_network or 'none')}",
@@ -133,12 +135,21 @@ def _of_ports(ports: Ports) -> Problems:
                 )
 
 
+def _gateways(ports: Ports) -> Mapping[str, list[Port]]:
+    """Return router → its ports in external networks."""
+    found: dict[str, list[Port]] = {}
+    for port in ports.by_id.values():
+        if is_true(lambda: port.device_owner == "network:router_gateway"):  # noqa: B023
+            found.setdefault(port.device_id, []).append(port)
+    return found
+
+
 def _of_routers(ports: Ports) -> Problems:
     """Compare each router with the port that it has in its external network."""
-    for port in ports.by_id.values():
-        router = ports.routers_by_id.get(port.device_id)
-        if port.device_owner != "network:router_gateway" or router is None or just_changed(port):
-            continue
+    for uuid, gateways in _gateways(ports).items():
+        router, port = ports.routers_by_id.get(uuid), gateways[0]
+        if router is None or len(gateways) > 1 or just_changed(port):
+            continue  # since 2024.1 a router may have several gateways
         title = f"neutron's router {router.name or brief(router.id)}"
         if {*router.gateway_addresses} != {*port.addresses}:
             yield problem(

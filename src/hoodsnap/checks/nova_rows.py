@@ -7,7 +7,13 @@ from collections.abc import Iterator, Sequence
 
 from hoodsnap.bundle import Answer
 from hoodsnap.check import Problem, Problems, check, problem
-from hoodsnap.checks.traps import building, migrating, moving_to_another_cell, task_in_flight
+from hoodsnap.checks.traps import (
+    building,
+    just_changed,
+    migrating,
+    moving_to_another_cell,
+    task_in_flight,
+)
 from hoodsnap.evidence import Severity, derives, hears, says
 from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.cloud.guest import Guest
@@ -157,11 +163,44 @@ def row_of_another_instance(guest: Guest, cloud: Cloud, instance: Instance) -> P
                 TABLE="request_specs",
                 OTHER=inside,
             )
+        if isinstance(spec, RequestSpec):
+            for place, other in _owners(spec.raw.get("spec")):
+                if place and other != guest.uuid:
+                    yield problem(
+                        f"{guest.title}'s request spec holds the {place[1:]} of "
+                        f"{cloud.title_of(other)} ({brief(other)})",
+                        derives(spec, "image", instance_uuid=other),
+                        says(instance, uuid=instance.uuid),
+                        DATABASE=spec.database,
+                        TABLE="request_specs",
+                        OTHER=other,
+                    )
     except UnheardError as unheard:
         reason = unheard
     yield from _context(guest, instance)
+    yield from _cards(guest, cloud, instance)
     if reason is not None:
         raise reason
+
+
+def _cards(guest: Guest, cloud: Cloud, instance: Instance) -> Iterator[Problem]:
+    """Yield a row in virtual_interfaces whose port belongs to another server in neutron."""
+    for card in instance.virtual_interfaces or ():
+        port = cloud.ports.by_id.get(str(card.get("uuid") or "").lower())
+        owner = known(lambda port=port: port.device_id) if port is not None else None  # type: ignore[misc]
+        if port is None or not owner or owner == guest.uuid or just_changed(port):
+            continue
+        if owner not in cloud.instances.by_uuid:
+            continue  # a router's, or the server's that is not there: other checks report it
+        yield problem(
+            f"{guest.title}'s row in virtual_interfaces has port {brief(port.id)}, which belongs "
+            f"to {cloud.title_of(owner)} in neutron",
+            derives(instance, "macs", port=port.id),
+            says(port, id=port.id, device_id=owner),
+            DATABASE=instance.database,
+            TABLE="virtual_interfaces",
+            OTHER=owner,
+        )
 
 
 def _owners(written: object, place: str = "") -> Iterator[tuple[str, str]]:

@@ -11,11 +11,13 @@ from hoodsnap.checks.traps import building, migrating, task_in_flight
 from hoodsnap.evidence import Severity, derives, hears, says
 from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host
+from hoodsnap.facts.database.instance import Instance
 from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.domain.domain_xml import DomainXML
-from hoodsnap.facts.fact import known, value_of
+from hoodsnap.facts.fact import known, text, value_of
 from hoodsnap.facts.process.command_line import CommandLine
 from hoodsnap.facts.process.process import GONE, Process
+from hoodsnap.phrase import brief
 
 ACCELERATORS = {"kvm": "kvm", "qemu": "tcg", "hvf": "hvf"}
 """libvirt's type of a domain → QEMU's name of what runs its vCPUs."""
@@ -66,9 +68,26 @@ def _sources(paths: Iterable[str]) -> str | None:
     return ", ".join(sorted(paths)) or None
 
 
+SYNONYMS = frozenset(["kvm", "kvm-spice", "qemu-kvm", "qemu"])
+"""Names that a distribution links to a program of another name, or gives to a script that starts
+it."""
+
+
+def _emulator(xml: DomainXML) -> str | None:
+    """Return the emulator, unless it may be a script that starts another program."""
+    path = xml.emulator
+    return path if path is not None and _base(path) not in SYNONYMS else None
+
+
+def _program_of(argv: CommandLine) -> str | None:
+    """Return the program, unless its path or its own name is unknown."""
+    path = argv.binary
+    return path if path.startswith("/") and _base(path) not in SYNONYMS else None
+
+
 PASSED = (
     Passed("accelerator", lambda xml: ACCELERATORS.get(xml.type or ""), lambda it: it.accelerator),
-    Passed("emulator", lambda xml: xml.emulator, lambda argv: argv.binary or None),
+    Passed("emulator", _emulator, _program_of),
     Passed("CPU model", _model, lambda argv: argv.processor),
     *map(_topology, TOPOLOGY),
     *map(_smbios, ("manufacturer", "product", "version", "serial", "family")),
@@ -92,7 +111,9 @@ disks and network cards, which may be plugged in later."""
 
 
 @check(Severity.WARNING, traps=[building, task_in_flight, migrating])
-def qemu_started_differently(guest: Guest, domain: Domain, process: Process) -> Problems:
+def qemu_started_differently(
+    guest: Guest, domain: Domain, process: Process, instance: Instance | None
+) -> Problems:
     """QEMU was started with other settings than libvirt's definition of the running guest has.
 
     libvirt makes QEMU's command line from the definition and keeps it while the guest runs. They
@@ -102,8 +123,9 @@ def qemu_started_differently(guest: Guest, domain: Domain, process: Process) -> 
 
     Authority: QEMU, for the machine that the guest has.
 
-    Traps: What can be plugged in later (disks, network cards, memory, vCPUs) has other checks. A
-    CPU model is compared only where libvirt and QEMU use the same names for it.
+    Traps: What can be plugged in later (memory, vCPUs) has other checks. Volumes and network cards
+    are compared only if nova never plugged one in or out. A CPU model is compared only where
+    libvirt and QEMU use the same names for it.
 
     Next: Compare the definition with the process, and read how libvirt started it:
 
@@ -152,6 +174,50 @@ def qemu_started_differently(guest: Guest, domain: Domain, process: Process) -> 
     yield from _memory(guest, process, argv)
     yield from _mtus(guest, domain, process, argv)
     yield from _program(guest, process, argv)
+    yield from _plugged(guest, domain, process, instance)
+
+
+PLUGGING = {
+    "network card": frozenset(["attach_interface", "detach_interface"]),
+    "volume": frozenset(["attach_volume", "detach_volume", "swap_volume"]),
+}
+"""nova's actions that plug something into a running guest, or out of it."""
+
+
+def _plugged(
+    guest: Guest, domain: Domain, process: Process, instance: Instance | None
+) -> Iterator[Problem]:
+    """Yield network cards or volumes that QEMU was started with in place of libvirt's."""
+    for what, field, live, started in (
+        (
+            "network card",
+            "interfaces",
+            {card.mac for card in domain.interfaces if card.mac and card.type != "hostdev"},
+            set(process.macs),
+        ),
+        (
+            "volume",
+            "disks",
+            {disk.serial.lower() for disk in domain.disks if disk.serial},
+            {drive.serial.lower() for drive in process.disks if drive.serial},
+        ),
+    ):
+        ours, theirs = sorted(live - started), sorted(started - live)
+        # Without a counterpart it was plugged in or out; nova has no action of each.
+        if not ours or not theirs or instance is None or not _never_plugged(instance, what):
+            continue
+        yield problem(
+            f"{guest.title} has {what} {brief(ours[0])} in libvirt, but its QEMU was started with"
+            f" {brief(theirs[0])}",
+            derives(domain, field, **{field: ", ".join(ours)}),
+            derives(process, "argv", **{field: ", ".join(theirs)}),
+        )
+
+
+def _never_plugged(instance: Instance, what: str) -> bool:
+    """True if nova's actions reach back to the server's creation, and none plugged such a thing."""
+    actions = {text(row.cells, "action") for row in instance.rows("instance_actions")}
+    return "create" in actions and not actions & PLUGGING[what]
 
 
 def _memory(guest: Guest, process: Process, argv: CommandLine) -> Iterator[Problem]:
@@ -178,17 +244,14 @@ def _mtus(guest: Guest, domain: Domain, process: Process, argv: CommandLine) -> 
             )
 
 
-SYNONYMS = frozenset(["kvm", "kvm-spice", "qemu-kvm", "qemu"])
-"""Names that a distribution links to a program of another name."""
-
-
 def _program(guest: Guest, process: Process, argv: CommandLine) -> Iterator[Problem]:
     """Yield a process that is another program than the one on its command line."""
     exe = known(lambda: process.exe)
     named, runs = (_base(path) for path in (argv.binary, exe or ""))
     if not exe or {named, runs} & SYNONYMS or named.strip(".") == runs.strip("."):
         return
-    if runs not in named:  # a wrapper has its own name: .qemu-system-x86_64-wrapped
+    # A wrapper and a variant have names of their own: .qemu-system-x86_64-wrapped
+    if runs not in named and named not in runs:
         yield problem(
             f"{guest.title}'s process {process.pid} is {exe}, but it was started as {argv.binary}",
             says(process, exe=exe),

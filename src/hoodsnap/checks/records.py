@@ -79,8 +79,6 @@ def uuid_name_chain_broken(
     Source: nova virt/libvirt/guest.py, config.py, driver.py `_get_guest_config`; libvirt
     formatdomain, sysinfo.
     """
-    if guest.record is None:
-        return
     yield from _apart(guest, "UUID", [*_uuids(domain, process, monitor)])
     yield from _apart(guest, "domain name", [*_names(domain, process, monitor)])
     seen: dict[str | None, None] = {}

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple, TypeVar
 
 from hoodsnap.bundle import Answer
-from hoodsnap.check import Problems, check, problem
+from hoodsnap.check import Problem, Problems, check, problem
 from hoodsnap.checks.flows import is_ovn
 from hoodsnap.checks.traps import (
     building,
@@ -114,6 +114,33 @@ def mac_chain_mismatch(
                 PORT=port.id if port is not None else None,
                 TAP=card.target,
             )
+        elif other := _address_of_another(guest, card, prefix, of_tap.get(prefix)):
+            yield other
+
+
+def _address_of_another(
+    guest: Guest, card: Interface, prefix: str, tap: Tap | None
+) -> Problem | None:
+    """Return a problem if the tap has the address that libvirt gives to another port's tap.
+
+    libvirt gives a tap the address of its card, with `fe` in front. A tap that something else made
+    has an address that no card has.
+    """
+    host = guest.host
+    address = known(lambda: tap.mac if tap is not None and tap.is_there else None)
+    if host is None or not address or address[3:] == (card.mac or "")[3:]:
+        return None
+    for port in host.ports.by_id.values():
+        if port.mac[3:] == address[3:] and address[:2] == "fe" and port.id[:PREFIX] != prefix:
+            return problem(
+                f"{guest.title}'s tap {card.target} has the address of port {brief(port.id)}'s tap,"
+                f" {address}",
+                says(port, id=port.id, mac=port.mac),
+                *([says(tap, name=tap.name, mac=address)] if tap is not None else []),
+                PORT=port.id,
+                TAP=card.target,
+            )
+    return None
 
 
 def _by_value(words: Iterable[_Word]) -> str:

@@ -28,7 +28,7 @@ IMAGE_PROPERTIES = (
 _IMAGE_FIELDS = words(
     "id name status visibility size virtual_size checksum os_hash_algo os_hash_value"
     " os_hidden owner min_disk min_ram disk_format container_format created_at updated_at"
-    " protected self file schema stores"
+    " protected self file schema stores instance_owner"
 )
 _IMAGE_PROPERTY = re.compile(f"({IMAGE_PROPERTIES})")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 
 from hoodsnap import __version__
 from hoodsnap.check import Check
@@ -80,6 +81,7 @@ def _notifications(count: int, silent: Sequence[str]) -> Iterator[Mapping[str, o
         yield {"level": "warning", "message": {"text": text}}
 
 
+@cache
 def _rule(check: Check) -> Mapping[str, object]:
     page = catalog.markdown(check)
     return {

@@ -21,6 +21,9 @@ ASKED = re.compile(r"GET /v2/images(?:/(?P<id>[^/?\s]+))?(?:\?(?P<options>\S*))?
 GONE = frozenset(["deleted", "pending_delete"])
 """Statuses of an image that was deleted."""
 
+WITHHELD = "[withheld]"
+"""Value of a property whose text was not recorded."""
+
 _PROPERTY = re.compile(
     r"(hw_|os_(?!hash|hidden)|img_)\w+|kernel_id|ramdisk_id|architecture"
     r"|instance_uuid|image_(type|location|state)"
@@ -100,6 +103,11 @@ class GlanceImage(Fact):
     def instance_uuid(self) -> str | None:
         """Of a snapshot, the server that it was made from; else None."""
         return text(self.raw, "instance_uuid") if "instance_uuid" in self.raw else None
+
+    def is_shared_with(self, project: object) -> bool:
+        """True if nova made this snapshot for an administrator, and shared it with a project."""
+        owner = self.raw.get("instance_owner")  # older collectors withhold it
+        return self.raw.get("visibility") == "shared" and owner in (project, WITHHELD)
 
     @cached_property
     def properties(self) -> Mapping[str, str]:

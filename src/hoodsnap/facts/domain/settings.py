@@ -100,8 +100,11 @@ start."""
 _OTHER_DEVICES = frozenset(["hostdev", "memory", "emulator", "channel", "tpm"])
 """Devices that have fields of their own, or come and go while the guest runs."""
 
-_OF_THE_HOST = frozenset(["alias", "address", "backingStore", "mirror", "seclabel", "actual"])
-"""Elements that libvirt adds to a running domain, or chooses anew."""
+_OF_THE_HOST = frozenset(
+    ["alias", "address", "backingStore", "mirror", "seclabel", "actual", "privateData"]
+)
+"""Elements that libvirt adds to a running domain, or chooses anew. Only its own files, such as
+/run/libvirt/qemu/NAME.xml, have `privateData`."""
 
 _NOTHING = frozenset[str]()
 
@@ -112,7 +115,7 @@ _LEFT_OUT: Mapping[str, frozenset[str]] = {
     "disk": frozenset(["source", "serial", "encryption", "transient", "@type", "@snapshot"]),
     "disk/driver": frozenset(["@type"]),
     "disk/target": frozenset(["@dev", "@tray"]),
-    "interface": frozenset(["mac", "hostdev"]),
+    "interface": frozenset(["mac", "hostdev", "link"]),
     "interface/source": frozenset(["@portid", "@portgroup"]),
     "serial": frozenset(["source", "log"]),
     "console": frozenset(["source", "log", "@tty"]),

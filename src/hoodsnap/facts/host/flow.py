@@ -53,6 +53,14 @@ class PortFlows:
         return frozenset(_SOURCE.findall(self._text("in_port")))
 
     @cached_property
+    def macs_to_port(self) -> frozenset[str]:
+        """MAC addresses from which the rules of the port by number in register 5 let it send; empty
+        if they were not collected."""
+        return (
+            frozenset(_SOURCE.findall(self._text("reg5"))) if "reg5" in self.said else frozenset()
+        )
+
+    @cached_property
     def addresses(self) -> frozenset[str]:
         """IPv4 addresses from which the rules let the port send."""
         return frozenset(_ADDRESS.findall(self._text("in_port"))) - {"0.0.0.0"}  # noqa: S104

@@ -22,6 +22,8 @@ _END = re.compile(r"(?P<time>\S+ \S+): shutting down(?:, reason=(?P<reason>\S+))
 _QEMU = re.compile(r"(?:\S+ )?qemu-(?:system-[\w.-]+|kvm): (?P<text>.+)")
 """A line that QEMU wrote itself, with or without a time."""
 
+_SIGNAL = re.compile(r"(?P<time>\S+) \S+: terminating on signal ")
+
 _ROUTINE = ("terminating on signal", "warning: ", "-")
 """Beginnings of what QEMU writes although nothing is wrong, and of options that it dislikes."""
 
@@ -47,8 +49,10 @@ class Log(Fact):
     """The kernel's OOM lines that name its domain, also from before its last start."""
 
     places: ClassVar[Mapping[str, tuple[str, str]]] = {
+        "owner": ("qemu", "-uuid"),
         "started": ("qemu", "starting up"),
         "ended": ("qemu", "shutting down"),
+        "told_to_end_at": ("qemu", "terminating on signal"),
         "end_reason": ("qemu", "reason="),
         "complaint": ("qemu", "qemu-system"),
         "nova": ("nova", ""),
@@ -88,14 +92,21 @@ class Log(Fact):
             for uuid, parts in said.items()
         }
 
+    @property
+    def owner(self) -> str | None:
+        """UUID of the VM whose start QEMU's log shows last; None if it shows no start."""
+        lines = value_of(self.said.get("qemu"), "QEMU's log", str).splitlines()
+        started = [line.split()[-1].lower() for line in lines if line.startswith("-uuid ")]
+        return started[-1] if started else None
+
     @cached_property
     def _lines(self) -> list[str] | UnheardError:
         try:
             lines = value_of(self.said.get("qemu"), "QEMU's log", str).splitlines()
+            owner = self.owner
         except UnheardError as reason:
             return reason
-        started = [line.split()[-1].lower() for line in lines if line.startswith("-uuid ")]
-        if started and started[-1] != self.uuid:
+        if owner not in (None, self.uuid):
             # A log file is named after its domain, and domain names are reused.
             return UnheardError("the log file with this domain's name belongs to another guest")
         return lines
@@ -126,6 +137,12 @@ class Log(Fact):
     def ended_at(self) -> datetime | None:
         """`ended` as a datetime; None if there is no such time."""
         return moment(self.ended)
+
+    @property
+    def told_to_end_at(self) -> datetime | None:
+        """Time at which QEMU got the signal to end since its last start; None if it got none."""
+        told = (_SIGNAL.match(line) for line in reversed(self._since_start))
+        return next((moment(found["time"]) for found in told if found), None)
 
     @property
     def end_reason(self) -> str | None:

@@ -334,16 +334,31 @@ class CommandLine:
         return tuple(path for path in found if isinstance(path, str))
 
     @cached_property
+    def folder(self) -> str | None:
+        """Name of the folder that libvirt made for this start: `domain-6-instance-00000003`.
+
+        None if the command line names no such folder, as before libvirt 1.3.3.
+        """
+        for path in self._paths_of_libvirt():
+            name = path.rpartition("/")[0].rpartition("/")[2]
+            if OF_A_DOMAIN.fullmatch(name):
+                return name
+        return None
+
+    def _paths_of_libvirt(self) -> Iterable[str]:
+        objects = (read_properties(value, "qom-type") for value in self.options.get("object", ()))
+        keys = [thing.get("file") for thing in objects if thing.get("id") == "masterKey0"]
+        return [path for path in (*keys, *self.monitors) if isinstance(path, str)]
+
+    @cached_property
     def home(self) -> str | None:
         """Folder of the libvirt that started the process (`/var/lib/libvirt/qemu`).
 
         It is found from the secrets' key or the monitor socket below it; None if the command line
         names neither.
         """
-        objects = (read_properties(value, "qom-type") for value in self.options.get("object", ()))
-        keys = [thing.get("file") for thing in objects if thing.get("id") == "masterKey0"]
-        for path in (*keys, *self.monitors):
-            folder = path.rpartition("/")[0] if isinstance(path, str) else ""
+        for path in self._paths_of_libvirt():
+            folder = path.rpartition("/")[0]
             if OF_A_DOMAIN.fullmatch(folder.rpartition("/")[2]):
                 folder = folder.rpartition("/")[0]
             if folder:

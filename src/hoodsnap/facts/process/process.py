@@ -111,6 +111,7 @@ class Process(Fact):
         "capabilities": ("status", "CapEff"),
         "seccomp": ("status", "Seccomp"),
         "vcpu_threads": ("task", "Cpus_allowed_list"),
+        "control_groups": ("cgroup", ""),
         "graphics": ("cmdline", "-vnc"),
         "exe": ("exe", ""),
         "files": ("fd", ""),
@@ -303,6 +304,13 @@ class Process(Fact):
             if name is not None:
                 found[int(name[1])] = read_cpus(thread.get("cpus"))
         return found
+
+    @property
+    def control_groups(self) -> tuple[str, ...]:
+        """Paths of its control groups, one for each hierarchy, without duplicates."""
+        lines = self._text("cgroup").splitlines()
+        paths = [line.split(":", 2)[2] for line in lines if line.count(":") > 1]
+        return tuple(dict.fromkeys(paths))
 
     @property
     def graphics(self) -> tuple[Display, ...]:
