@@ -202,3 +202,52 @@ def test_a_guest_that_was_not_asked_is_not_blamed(host: RecordedHost) -> None:
     assert _unanswered(host, rf"domjobinfo {name}|blockjob {name}", message)
 
     assert "qemu-monitor-dead" not in "".join(host.findings())
+
+
+def _disks(host: RecordedHost, name: str, **changes: object) -> str:
+    """Change what QEMU reports of the guest's first disk; return the path that it had."""
+    query = f'virsh qemu-monitor-command {host.domain(name)} \'{{"execute": "query-block"}}\''
+    first, *rest = host.last("qemu", query).value
+    host.set("qemu", query, [first | {"inserted": first["inserted"] | changes}, *rest])
+    path = first["inserted"]["file"]
+    assert isinstance(path, str)
+    return path
+
+
+def _of_disks(host: RecordedHost) -> list[str]:
+    found = [it for it in host.report().findings if it.check.name == "qemu-has-another-disk"]
+    return [f"{it.severity.word}: {it.headline}" for it in found]
+
+
+def test_qemu_has_another_disk(monitored: RecordedHost) -> None:
+    _disks(monitored, "vm-plain", file="/srv/copy/disk")
+
+    [line] = _of_disks(monitored)
+    assert line.startswith("error: vm-plain's vda is ")
+    assert line.endswith(" in libvirt, but QEMU has …/copy/disk open")
+
+
+def test_a_disk_of_another_format_in_qemu_is_found(monitored: RecordedHost) -> None:
+    _disks(monitored, "vm-plain", drv="raw")
+
+    assert _of_disks(monitored) == ["error: vm-plain's vda is qcow2 in libvirt, but raw in QEMU"]
+
+
+def test_a_disk_that_qemu_may_not_write_is_found(monitored: RecordedHost) -> None:
+    _disks(monitored, "vm-plain", ro=True)
+
+    assert _of_disks(monitored) == [
+        "warning: vm-plain's vda is writable in libvirt, but read-only in QEMU"
+    ]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"file": 'json:{"driver":"qcow2","file":{"filename":"/x"}}'}, {"drv": "throttle"}],
+)
+def test_another_way_to_name_a_disk_is_not_another_disk(
+    monitored: RecordedHost, changes: dict[str, object]
+) -> None:
+    _disks(monitored, "vm-plain", **changes)
+
+    assert _of_disks(monitored) == []

@@ -72,13 +72,12 @@ def answer_about_another_object(cloud: Cloud) -> Problems:
     Traps: In another PID namespace the kernel shows a process with the number that it has there, so
     only answers that came from /proc of the collector's own namespace are compared.
 
-    Next: Ask one of the questions again, and compare what the answer is about:
+    Next: Check whether the programs that the collector calls are wrapped:
 
-        QUESTION
+        ls -l /usr/bin/qemu-img /usr/bin/stat
 
-    If the answer is right now, collect again and discard the bundle. If it is wrong again, find out
-    what answers: check which program `command -v qemu-img` finds, and whether a proxy stands
-    before the API.
+    Then collect again, on the host itself and without a proxy before the APIs, and discard this
+    bundle.
 
     Not yet: Do not act on anything that was found in this bundle.
 
@@ -99,7 +98,6 @@ def answer_about_another_object(cloud: Cloud) -> Problems:
                 hears(one, "answer", at, asked_about=name, answered_about=about)
                 for name, about, one, at in wrong[:SHOWN]
             ),
-            QUESTION=answer.query if not answer.query.startswith("GET ") else None,
         )
 
 

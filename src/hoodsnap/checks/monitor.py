@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from hoodsnap.bundle import Answer
 from hoodsnap.check import Problems, check, problem
 from hoodsnap.checks.legal_states import STATUS_OF
-from hoodsnap.checks.traps import migrating, task_in_flight
+from hoodsnap.checks.traps import building, disk_is_copied, migrating, task_in_flight
 from hoodsnap.evidence import Evidence, Severity, hears, says
 from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host, is_unasked
@@ -15,6 +15,7 @@ from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.domain.state import ON
 from hoodsnap.facts.process.monitor import Monitor
 from hoodsnap.facts.process.process import Process
+from hoodsnap.phrase import place
 from hoodsnap.printable import cut
 
 LONGEST = 60
@@ -67,6 +68,75 @@ def libvirt_vs_qmp_status(guest: Guest, domain: Domain, monitor: Monitor | None)
             says(domain, state=domain.state_words),
             says(monitor, status=monitor.status),
         )
+
+
+FORMATS = frozenset(["qcow2", "raw"])
+"""Drivers of QEMU that libvirt names like an image's format; others pass on what is below."""
+
+
+@check(Severity.ERROR, traps=[building, task_in_flight, migrating, disk_is_copied])
+def qemu_has_another_disk(guest: Guest, domain: Domain, monitor: Monitor | None) -> Problems:
+    """QEMU has another disk open than libvirt's definition of the running guest has.
+
+    A copy or a commit of a disk ended in QEMU while libvirt was not looking, or something changed
+    the disk through QEMU's monitor. What the guest writes is in the file that QEMU has open, and
+    the next start uses the one in libvirt's definition. If QEMU has a disk read-only that the guest
+    should write to (a warning), each write fails.
+
+    Authority: QEMU, for what the guest uses.
+
+    Traps: Disks on networks, and images that QEMU names in another way than by a path. A drive
+    whose medium the guest may eject. A block job is about to change both.
+
+    Next: Compare libvirt's disks with the files that QEMU has open:
+
+        virsh domblklist --details NAME
+        ls -l /proc/PID/fd
+
+    Keep both files. The one that QEMU has open has the guest's newest data.
+
+    Not yet: Do not stop, hard-reboot or migrate the server, and do not delete any of the two files.
+
+    Source: libvirt src/qemu/qemu_block.c, src/qemu/qemu_blockjob.c; QEMU's QMP reference,
+    query-block.
+    """
+    if monitor is None or domain.id is None:
+        return
+    disks = [disk for disk in domain.disks if disk.device in ("disk", "lun")]
+    nodes = [device.node for device in monitor.disks if device.node is not None]
+    sources = {disk.source for disk in domain.disks}
+    by_file = {node.file: node for node in nodes}
+    foreign = sorted(file for file in by_file if file and file not in sources and _is_path(file))
+    for disk in disks:
+        if not _is_path(disk.source) or disk.image.type not in ("file", "block"):
+            continue
+        node = by_file.get(disk.source)
+        title = f"{guest.title}'s {disk.target}"
+        if node is None:
+            if len(foreign) == 1:
+                yield problem(
+                    f"{title} is {place(disk.source or '')} in libvirt, but QEMU has "
+                    f"{place(foreign[0])} open",
+                    says(domain, disks=disk.source),
+                    says(monitor, disks=foreign[0]),
+                )
+        elif node.format in FORMATS and disk.image.format not in (None, node.format):
+            yield problem(
+                f"{title} is {disk.image.format} in libvirt, but {node.format} in QEMU",
+                says(domain, disks=f"{disk.source} {disk.image.format}"),
+                says(monitor, disks=f"{node.file} {node.format}"),
+            )
+        elif node.read_only and not disk.read_only and not node.corrupt:
+            yield problem(
+                f"{title} is writable in libvirt, but read-only in QEMU",
+                says(domain, disks=disk.source),
+                says(monitor, disks=f"{node.file} read-only"),
+                severity=Severity.WARNING,
+            )
+
+
+def _is_path(name: str | None) -> bool:
+    return name is not None and name.startswith("/")
 
 
 @check(Severity.ERROR)

@@ -221,7 +221,7 @@ FOLDER = re.compile(r"domain-(\d{1,9})-(.+)")
 def process_has_another_domains_files(
     guest: Guest, domain: Domain, process: Process, log: Log | None
 ) -> Problems:
-    """The guest's QEMU has the control group, the secrets, the PID file or the log of another
+    """The guest's QEMU has the control group, the secrets, the process file or the log of another
     domain.
 
     libvirt names all of them after the domain when it starts QEMU. If one has another name, limits,
@@ -257,8 +257,8 @@ def process_has_another_domains_files(
 
         cat /proc/$(cat /run/libvirt/qemu/NAME.pid)/cgroup
 
-    Not yet: Do not send a signal to a PID that was read from a file in /run/libvirt/qemu, and do
-    not run `virsh destroy`, before it is clear which guest the process is.
+    Not yet: Do not send a signal to a process whose number was read from a file in
+    /run/libvirt/qemu, and do not run `virsh destroy`, before it is clear which guest it is.
 
     Source: libvirt src/qemu/qemu_domain.c `qemuDomainSetPrivatePaths`; src/hypervisor/
     domain_driver.c `virDomainDriverGenerateMachineName`; src/qemu/qemu_process.c.
