@@ -98,6 +98,14 @@ def unlimited_memory() -> Iterator[None]:
     memory.forget()
 
 
+@pytest.fixture
+def heeded_hangup() -> Iterator[None]:
+    """Let commands heed SIGHUP. Under `nohup` the tests ignore it, and so would their commands."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 def sample(cases: Sequence[T], size: int) -> list[T]:
     """Take so many of the cases, other ones in each run, in their order."""
     chosen = random.Random(SEED).sample(range(len(cases)), size)  # noqa: S311

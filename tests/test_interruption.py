@@ -7,7 +7,6 @@ import pty
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -34,12 +33,7 @@ with Interruption() as interruption:
 """
 
 
-@pytest.fixture(autouse=True)
-def signals_that_end() -> Iterator[None]:
-    """Under `nohup` the tests ignore this signal, and their commands would, too."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    yield
-    signal.signal(signal.SIGHUP, before)
+pytestmark = pytest.mark.usefixtures("heeded_hangup")
 
 
 def collecting(path: Path, **more: int) -> subprocess.Popen[str]:

@@ -35,6 +35,8 @@ FOUND: dict[str, list[str]] = {
         "error server-without-disk of pair-wrong on vm",
         "error allocation-wrong-provider of pair-wrong on vm",
         "warning base-image-reapable of  on compute2",
+        "note launch-host-unknown of pair-wrong on compute2",
+        "note launch-host-unknown of pair-wrong on vm",
     ],
 }
 """Scene of `lab/pairs.sh` → the findings that must follow, with check, guest and host."""

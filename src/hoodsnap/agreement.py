@@ -45,7 +45,13 @@ class Thing:
 class _Word(NamedTuple):
     teller: Told
     value: object
-    evidence: Evidence
+    fact: Fact
+
+    @property
+    def evidence(self) -> Evidence:
+        """Evidence of the value; it is made only for words that differ, which are few."""
+        field = self.teller.field
+        return derives(self.fact, field, **{field: self.value})
 
 
 def disagreements(title: str, things: Iterable[Thing], **facts: Fact | None) -> Iterator[Problem]:
@@ -68,9 +74,7 @@ def disagreements(title: str, things: Iterable[Thing], **facts: Fact | None) -> 
                 reason = reason or unheard
                 continue
             if value is not None:
-                words.append(
-                    _Word(teller, value, derives(fact, teller.field, **{teller.field: value}))
-                )
+                words.append(_Word(teller, value, fact))
         apart = [word for word in words[1:] if word.value != words[0].value]
         if apart:
             yield problem(_headline(title, thing, words[0], apart), *(w.evidence for w in words))

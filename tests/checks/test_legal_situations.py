@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -10,7 +11,10 @@ from tests.checks.test_cards import _model
 from tests.checks.test_glance_images import image, shelved
 from tests.checks.test_host import node, option, placement
 from tests.checks.test_moves import state as set_state
-from tests.conftest import RecordedHost
+from tests.conftest import RecordedHost, sample
+
+VALUES = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}|\b\d+\b")
+"""UUIDs and numbers in a query."""
 
 NOBODY = "5a5a5a5a-0000-4000-8000-5a5a5a5a5a5a"
 
@@ -215,3 +219,12 @@ def test_an_old_row_names_its_root_device_without_a_folder(host: RecordedHost) -
     )
 
     assert not any("server-copies-differ" in line for line in host.findings())
+
+
+def test_a_question_that_was_not_asked_is_no_finding(host: RecordedHost) -> None:
+    """The healthy recording without one answer of each of 20 kinds."""
+    answers = host.bundle.answers
+    kinds = {(one.layer, VALUES.sub("*", one.query)): one for one in answers}
+    for left_out in sample(list(kinds.values()), 20):
+        host.bundle = host.bundle.with_answers(one for one in answers if one is not left_out)
+        assert host.findings() == [], left_out.query

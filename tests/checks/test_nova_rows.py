@@ -93,6 +93,7 @@ def test_image_properties_lost(host: RecordedHost) -> None:
 
     [found] = host.report().findings
     assert found.check.name == "image-properties-lost"
+    assert {one.check.name for one in found.folded} == {"image-record-differs"}
 
 
 def test_launch_host_unknown(host: RecordedHost) -> None:

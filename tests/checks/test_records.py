@@ -122,7 +122,8 @@ def test_the_serial_number_may_be_the_hosts(host: RecordedHost) -> None:
     host.edit(
         "kernel", f"/proc/{host.pid('vm-plain')}/cmdline", f"serial={uuid}", f"serial={serial}"
     )
-    host.edit("libvirt", f"virsh dumpxml {name}", f"serial'>{uuid}<", f"serial'>{serial}<")
+    for query in (f"virsh dumpxml {name}", f"virsh dumpxml --inactive {name}"):
+        host.edit("libvirt", query, f"serial'>{uuid}<", f"serial'>{serial}<")
 
     assert host.findings() == []
 

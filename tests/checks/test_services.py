@@ -112,6 +112,9 @@ def test_a_compute_node_has_no_conductor(served: RecordedHost) -> None:
     end(served, "nova-scheduler")
     for name in ("nova-conductor", "nova-scheduler"):
         services(served, name, host="controller")
+        listed = served.last("nova", "GET /v2.1/os-services [2.93]").value["services"]
+        [uuid] = [one["id"] for one in listed if one["binary"] == name]
+        served.row("services", uuid, host="controller")
 
     assert found(served) == []
 

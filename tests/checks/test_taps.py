@@ -236,15 +236,21 @@ def test_a_host_without_open_vswitch_is_no_finding(host: RecordedHost) -> None:
     assert host.findings() == []
 
 
+def _bridged(host: RecordedHost, name: str, bridge: str) -> None:
+    """Plug a domain's card into a bridge of the kernel, in both definitions."""
+    for query in (f"virsh dumpxml {name}", f"virsh dumpxml --inactive {name}"):
+        xml = host.last("libvirt", query).value
+        card = xml[xml.index("<interface") : xml.index("</interface>")]
+        bridged = card.replace("type='ethernet'", "type='bridge'") + f"<source bridge='{bridge}'/>"
+        host.edit("libvirt", query, card, bridged)
+
+
 def test_a_tap_in_the_kernels_bridge(host: RecordedHost) -> None:
     """The linuxbridge agent and the hybrid plug (a bridge for iptables) wire taps this way. Fields
     are from libvirt's documentation of `<interface type='bridge'>` and `ip -d -j link`."""
     _refuse(host, "ovs-", "missing")
     tap, name = _tap(host, "vm-plain"), host.domain("vm-plain")
-    xml = host.last("libvirt", f"virsh dumpxml {name}").value
-    card = xml[xml.index("<interface") : xml.index("</interface>")]
-    bridged = card.replace("type='ethernet'", "type='bridge'") + "<source bridge='brq311f0106-57'/>"
-    host.edit("libvirt", f"virsh dumpxml {name}", card, bridged)
+    _bridged(host, name, "brq311f0106-57")
     _add_link(host, tap, ifname="brq311f0106-57", linkinfo={"info_kind": "bridge"})
     host.link(tap, master="brq311f0106-57")
     assert host.findings() == []
@@ -260,10 +266,7 @@ def test_a_hybrid_plug_ends_on_open_vswitch(host: RecordedHost) -> None:
     """Hybrid plugging (os-vif): the tap is in qbr, and qvo on br-int."""
     tap, name = _tap(host, "vm-plain"), host.domain("vm-plain")
     prefix = tap.removeprefix("tap")
-    xml = host.last("libvirt", f"virsh dumpxml {name}").value
-    card = xml[xml.index("<interface") : xml.index("</interface>")]
-    bridged = card.replace("type='ethernet'", "type='bridge'") + f"<source bridge='qbr{prefix}'/>"
-    host.edit("libvirt", f"virsh dumpxml {name}", card, bridged)
+    _bridged(host, name, f"qbr{prefix}")
     for kind, info in (("qbr", "bridge"), ("qvb", "veth"), ("qvo", "veth")):
         _add_link(host, tap, ifname=f"{kind}{prefix}", linkinfo={"info_kind": info})
     host.link(tap, master=f"qbr{prefix}")
@@ -283,12 +286,8 @@ def test_a_disabled_port_is_in_the_dead_vlan(host: RecordedHost) -> None:
 def test_a_vhost_user_card_has_no_tap(host: RecordedHost) -> None:
     tap, name = _tap(host, "vm-plain"), host.domain("vm-plain")
     host.unlink(tap)
-    host.edit(
-        "libvirt",
-        f"virsh dumpxml {name}",
-        "<interface type='ethernet'>",
-        "<interface type='vhostuser'>",
-    )
+    for query in (f"virsh dumpxml {name}", f"virsh dumpxml --inactive {name}"):
+        host.edit("libvirt", query, "<interface type='ethernet'>", "<interface type='vhostuser'>")
 
     assert host.findings() == []
 
@@ -415,7 +414,8 @@ def test_a_release_that_records_no_mtu(host: RecordedHost) -> None:
     del vif["network"]["meta"]["mtu"]
     host.row("instance_info_caches", host.uuid("vm-plain"), network_info=json.dumps([vif]))
     name = host.domain("vm-plain")
-    host.edit("libvirt", f"virsh dumpxml {name}", "<mtu size='1450'/>", "")
+    for query in (f"virsh dumpxml {name}", f"virsh dumpxml --inactive {name}"):
+        host.edit("libvirt", query, "<mtu size='1450'/>", "")
 
     assert host.findings() == []
 

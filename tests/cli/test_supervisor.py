@@ -49,6 +49,7 @@ def test_the_status_and_the_output_are_those_of_the_child() -> None:
     assert (said, done.returncode) == ("asking\ndone\n", 4)
 
 
+@pytest.mark.usefixtures("heeded_hangup")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_reaches_the_child(number: signal.Signals) -> None:
     done = started("time.sleep(30)")

@@ -17,8 +17,8 @@ from hoodsnap.findings.advice import PLACEHOLDERS, WORKED, command, instructions
 from hoodsnap.findings.analysis import analyze
 
 KEYWORDS = {
-    *("AND", "FROM", "SELECT", "SET", "UPDATE", "UTC_TIMESTAMP", "WHERE"),
-    *("OS", "EXT", "SRV", "ATTR", "CONT"),
+    *("AND", "DELETE", "FROM", "IN", "SELECT", "SET", "UPDATE", "UTC_TIMESTAMP", "WHERE"),
+    *("OS", "EXT", "SRV", "ATTR", "AZ", "CONT"),
 }
 """Words in capitals that belong to a language or a column, not to a placeholder."""
 
@@ -92,6 +92,11 @@ def test_a_negative_number_may_follow_an_equals_sign() -> None:
     written = "virsh schedinfo NAME --live vcpu_quota=QUOTA"
 
     assert command(written, {"NAME": "a", "QUOTA": "-1"}).text.endswith(" vcpu_quota=-1")
+
+
+def test_renaming_a_domain_changes_it() -> None:
+    assert command("virsh domrename NAME NOVA_NAME", {"NAME": "a", "NOVA_NAME": "b"}).changes
+    assert not command("virsh dominfo NAME", {"NAME": "a"}).changes
 
 
 def test_every_placeholder_is_explained() -> None:

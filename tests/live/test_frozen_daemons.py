@@ -34,9 +34,10 @@ record = recorder.Recorder._record
 
 def stopping(self, *arguments):
     answer = record(self, *arguments)
-    if len(self.answers) == moment:
-        for pid in pids:
-            os.kill(pid, signal.SIGSTOP)
+    # Threads answer, too, so the very number may never be seen.
+    while len(self.answers) >= moment and pids:
+        os.kill(pids.pop(), signal.SIGSTOP)
+        open(sys.argv[-1] + ".stopped", "w").close()
     return answer
 
 recorder.Recorder._record = stopping
@@ -63,8 +64,8 @@ DAEMONS = {
 """Name → the beginning of its command line, and the layers that may stay silent with it."""
 
 
-def pids_of(names: list[str]) -> list[int]:
-    """Return the processes of these daemons in our own network."""
+def pids_of(name: str) -> list[int]:
+    """Return the processes of a daemon in our own network."""
     own = os.readlink("/proc/self/ns/net")
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
@@ -73,7 +74,7 @@ def pids_of(names: list[str]) -> list[int]:
             is_here = os.readlink(folder / "ns/net") == own
         except OSError:  # it has ended
             continue
-        if is_here and any(re.match(DAEMONS[name][0], words) for name in names):
+        if is_here and re.match(DAEMONS[name][0], words):
             found.append(int(folder.name))
     return found
 
@@ -91,8 +92,9 @@ def going_on_after(pids: list[int]) -> Iterator[None]:
 
 def collect(cloud: Path, output: Path, names: list[str], moment: int, share: int) -> float:
     """Collect, and stop these daemons after so many answers; return the seconds that it took."""
-    pids = pids_of(names)
-    assert len(pids) >= len(names)
+    found = {name: pids_of(name) for name in names}
+    assert all(found.values()), found
+    pids = [pid for one in found.values() for pid in one]
     command = [sys.executable, "-c", COLLECTS, output, share, moment, *pids]
     start = time.monotonic()
     with going_on_after(pids):
@@ -103,6 +105,7 @@ def collect(cloud: Path, output: Path, names: list[str], moment: int, share: int
             timeout=120,
         )
     assert done.returncode in (0, 4), done.stderr.decode()
+    assert Path(f"{output}.stopped").exists(), f"the visit has fewer than {moment} answers"
     return time.monotonic() - start
 
 

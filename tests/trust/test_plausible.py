@@ -20,6 +20,8 @@ RECORDINGS = [HEALTHY, MONITORS, *FAULTS.glob("*.zst"), *ROOT.glob("fixtures/two
 FORGED = {
     "db-task-state": {"times-in-order"},  # the row's last change is earlier than its creation
     "db-migration-stuck": {"numbers-in-order"},  # the newest row claims to be hours old
+    "volume-detaching": {"times-in-order"},  # the row's last change is dated before its creation
+    "attachment-attaching": {"times-in-order"},
     "db-bdm-twice": {"numbers-in-order"},  # the newest row is a copy of an old one with its times
 }
 """Rules that may doubt recordings of faults injected by editing the database, as a forger would do.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
@@ -50,6 +50,7 @@ def neutron_records_disagree(cloud: Cloud) -> Problems:
 
 
 def _of_floating_ips(ports: Ports) -> Problems:
+    gateways = _gateways(ports)
     for uuid, listed in ports.floating.items():
         port = ports.by_id.get(uuid)
         for leads in listed:
@@ -69,10 +70,16 @@ def _of_floating_ips(ports: Ports) -> Problems:
                     promised(leads, fixed_ip_address=leads.fixed),
                     says(port, id=port.id, addresses=", ".join(port.addresses) or None),
                 )
-            yield from _through(title, leads, port, ports)
+            yield from _through(title, leads, port, ports, gateways)
 
 
-def _through(title: str, leads: FloatingIp, port: Port, ports: Ports) -> Problems:
+def _through(
+    title: str,
+    leads: FloatingIp,
+    port: Port,
+    ports: Ports,
+    gateways: Mapping[str, Sequence[Port]],
+) -> Problems:
     router = ports.routers_by_id.get(leads.router_id or "")
     if router is None:
         if "routers" in ports.whole and leads.router_id:
@@ -81,7 +88,7 @@ def _through(title: str, leads: FloatingIp, port: Port, ports: Ports) -> Problem
             )
             yield problem(headline, promised(leads, router_id=leads.router_id))
         return
-    outer = {port.network_id for port in _gateways(ports).get(router.id, ())}
+    outer = {port.network_id for port in gateways.get(router.id, ())}
     if router.gateway_network != leads.outside and leads.outside not in outer:
         yield problem(
             f"{title} is of network {brief(leads.outside or 'none')}, its router leads to "

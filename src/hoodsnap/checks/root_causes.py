@@ -176,8 +176,9 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
     "tap-missing-or-miswired": ("port-binding-bad", "port-without-flows"),
     # The agents still have the address that the port had before.
     "mac-chain-mismatch": ("port-without-flows", "dhcp-entry-missing", "info-cache-outdated"),
-    # What nova does not have in its cache cannot be compared in it.
-    "info-cache-lost": ("info-cache-outdated",),
+    # What nova does not have in its cache cannot be compared in it, and nova writes its note of the
+    # domain from it.
+    "info-cache-lost": ("info-cache-outdated", "xml-metadata-stale"),
     # A block device mapping refers to a volume that does not exist.
     "bdm-attachment-or-volume-missing": (
         "bdm-not-in-guest",
@@ -202,6 +203,8 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
     "clocks-apart": ("service-report-in-future",),
     # The host was moved into another zone, which the request names.
     "request-spec-skew": ("availability-zone-differs",),
+    # The disk's header names another base image than the one QEMU uses.
+    "chain-qmp-vs-ondisk": ("backing-not-image-ref",),
     # The row was changed, and the API still had the old value.
     "xml-metadata-stale": ("server-copies-differ",),
     "backing-not-image-ref": ("server-copies-differ",),
@@ -231,8 +234,8 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
     "cinder-attachment-without-bdm": ("volume-stuck", "attachment-stuck"),
     # The volume's operation did not end, so its attachment did not either.
     "volume-stuck": ("attachment-stuck",),
-    # The disk's header names another base image than the one QEMU uses.
-    "chain-qmp-vs-ondisk": ("backing-not-image-ref",),
+    # nova lost its whole copy of the image's properties.
+    "image-properties-lost": ("image-record-differs",),
     # A guest whose base image is missing can't be started again.
     "backing-file-missing": ("active-but-domain-off",),
     # The guest is off because its memory was saved, and must not start before that is settled.

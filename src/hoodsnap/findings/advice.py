@@ -30,6 +30,7 @@ PLACEHOLDERS: Mapping[str, str] = {
     "BASE": "path of the base image",
     "BINARY": "path of the QEMU binary",
     "BUILT": "UUID of the server whose build request is left",
+    "CHECKPOINT": "name of the checkpoint, from `virsh checkpoint-list`",
     "CELL": "UUID of the cell, from `nova-manage cell_v2 list_cells`",
     "CARD": "name of the card's tap device",
     "COLUMN": "column of the mapping: cell_id or queued_for_delete",
@@ -73,7 +74,10 @@ PLACEHOLDERS: Mapping[str, str] = {
     "NAMESPACE": "name of the network namespace",
     "NETWORK": "id of the network",
     "NEW": "path of a new file",
+    "NEW_NAME": "name of a new image in glance",
+    "NOVA_NAME": "name that nova gives the domain",
     "OFPORT": "number of the tap's port in Open vSwitch",
+    "ONCE": "name of the domain, if libvirt starts it once",
     "OPTION": "name of the option in nova.conf",
     "OTHER": "UUID of the other server",
     "OTHER_FLAVOR": "name of a flavor to resize to",
@@ -85,6 +89,7 @@ PLACEHOLDERS: Mapping[str, str] = {
     "PROJECT": "id of the project in keystone",
     "PROVIDER": "UUID of the resource provider",
     "QUOTA": "quota in microseconds per period",
+    "RESUMED": "UUID of the server, if it is suspended",
     "RESCUED": "UUID of the server, if it is in rescue",
     "RESIZED": "UUID of the server, if its resize waits to be confirmed",
     "ROUTER": "id of the router",
@@ -97,6 +102,7 @@ PLACEHOLDERS: Mapping[str, str] = {
     "SIZE": "size in bytes",
     "SOURCE": "name of the compute host that the server left",
     "SNAPSHOT": "name of the snapshot, from `virsh snapshot-list`",
+    "STARTED": "UUID of the server, if it is not suspended",
     "STATE": "status that cinder should have: in-use, available or error",
     "STOPPED_SERVER": "UUID of each server, from the list before",
     "STATUS": "status of the migration: error or finished",
@@ -109,6 +115,7 @@ PLACEHOLDERS: Mapping[str, str] = {
     "USER": "id of the user in keystone",
     "VALUE": "value of the column",
     "VOLUME": "id of the volume",
+    "WANTED": "path of the folder that nova.conf names",
     "WRONG": "name of the domain that must not run",
     "WWID": "WWID of the multipath map",
     "ZONE": "name of the availability zone",
@@ -128,7 +135,7 @@ READ_ONLY = re.compile(
     r"|ovs-vsctl (get|show|(--columns=\S+ )?list)|ovs-ofctl dump-flows|SELECT"
     r"|qemu-img (info|check -f \S+ \S+$)"
     r"|chronyc tracking"
-    r"|virsh (capabilities|checkpoint-(list|dumpxml)|dom\w+|domif-getlink|dumpxml|list"
+    r"|virsh (capabilities|checkpoint-(list|dumpxml)|dom(?!rename)\w+|domif-getlink|dumpxml|list"
     r"|managedsave-dumpxml|memtune \S+$|nodeinfo|schedinfo \S+$|secret-list|snapshot-list|uri"
     r"|vcpucount|vcpupin \S+$|version|blockjob \S+ \S+ --info)"
     r"|openstack [^|>;]*\b(list|show)\b|cinder --os-volume-api-version 3.27 attachment-list"

@@ -67,15 +67,19 @@ def _keys(device: Element) -> Iterator[str | None]:
 
 def _add(element: Element, path: str, kind: str, found: dict[str, str], depth: int = 1) -> None:
     """Add an element's leaves. `kind` is the path without the identity of its device."""
-    left_out = _LEFT_OUT.get(kind, _NOTHING)
-    for name, value in element.attrib.items():
-        if f"@{name}" not in left_out:
-            found.setdefault(intern(f"{path}/@{name}"), intern(value))
+    left_out = _LEFT_OUT.get(kind)
+    attributes, has_children = element.attrib, len(element) > 0
+    for name, value in attributes.items():
+        if left_out is None or f"@{name}" not in left_out:
+            found.setdefault(intern(f"{path}/@{name}"), value)
     text = element.text
     if text is not None and not text.isspace():
-        found.setdefault(intern(path), intern(text.strip()))
-    elif not len(element) and not element.attrib:
+        found.setdefault(intern(path), text.strip())
+    elif not has_children and not attributes:
         found.setdefault(intern(path), "yes")
+    if not has_children:
+        return
+    left_out = left_out or _NOTHING
     seen: dict[str, int] = {}
     for child in element if depth < DEEPEST else ():
         name = child.tag
