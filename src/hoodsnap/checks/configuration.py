@@ -151,8 +151,6 @@ def _stores(host: Host, guests: Sequence[Guest]) -> Iterator[Problem]:
                 continue  # guest-writes-into-base
             kind = disk.image.type
             its = {"block": "lvm", "network": disk.protocol}.get(kind, disk.format)
-            if disk.source is not None and is_base(disk.source):
-                continue  # another check reports a guest that writes into a base image
             if its and its != store and its in ("raw", "qcow2", "rbd", "lvm"):
                 seen = derives(domain, "disks", disk=disk.target, store=its)
                 others.append(_Made(guest, its, seen))

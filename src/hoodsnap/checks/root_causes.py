@@ -201,6 +201,8 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
     "capacity-lie": ("compute-node-outdated",),
     # The clocks that are compared are wrong.
     "clocks-apart": ("service-report-in-future",),
+    # Another server's request spec has another flavor and image.
+    "row-of-another-instance": ("request-spec-skew",),
     # The host was moved into another zone, which the request names.
     "request-spec-skew": ("availability-zone-differs",),
     # The disk's header names another base image than the one QEMU uses.
@@ -208,8 +210,6 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
     # The row was changed, and the API still had the old value.
     "xml-metadata-stale": ("server-copies-differ",),
     "backing-not-image-ref": ("server-copies-differ",),
-    # Another server's request spec has another flavor and image.
-    "row-of-another-instance": ("request-spec-skew",),
     # Every property of the image differs from a copy that is empty.
     "image-properties-lost": ("image-record-differs", "image-property-not-in-guest"),
     # Rows that outlived the server's row, or that another server lacks.
@@ -234,8 +234,6 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
     "cinder-attachment-without-bdm": ("volume-stuck", "attachment-stuck"),
     # The volume's operation did not end, so its attachment did not either.
     "volume-stuck": ("attachment-stuck",),
-    # nova lost its whole copy of the image's properties.
-    "image-properties-lost": ("image-record-differs",),
     # A guest whose base image is missing can't be started again.
     "backing-file-missing": ("active-but-domain-off",),
     # The guest is off because its memory was saved, and must not start before that is settled.

@@ -88,6 +88,7 @@ PLACEHOLDERS: Mapping[str, str] = {
     "PORT": "id of the port",
     "PROJECT": "id of the project in keystone",
     "PROVIDER": "UUID of the resource provider",
+    "QUESTION": "command whose answer is in doubt",
     "QUOTA": "quota in microseconds per period",
     "RESUMED": "UUID of the server, if it is suspended",
     "RESCUED": "UUID of the server, if it is in rescue",
