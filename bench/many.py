@@ -25,6 +25,8 @@ SAVES = "/var/lib/libvirt/qemu/save"
 STEP = 100_000
 """Number added to every row id and PID per round, so that clones don't collide with originals."""
 
+SIZES = frozenset(["vcpus", "memory_mb", "local_gb"])
+"""Resources of a compute node, in nova's database and its API."""
 
 FIRST_PORT = 6000
 """First port for the clones' consoles, above those of the recorded guests."""
@@ -98,6 +100,21 @@ def _larger(answer: Answer, times: int) -> Answer:
         return answer.model_copy(update={"value": grown})
     if not isinstance(value, dict):
         return answer
+    if answer.query.endswith(" FROM nova.compute_nodes") and "rows" in value:
+        rows = [
+            [
+                cell * times if name in SIZES else cell
+                for name, cell in zip(value["columns"], row, strict=True)
+            ]
+            for row in value["rows"]
+        ]
+        return answer.model_copy(update={"value": {**value, "rows": rows}})
+    if isinstance(value.get("hypervisors"), list):
+        hypervisors = [
+            {name: said * times if name in SIZES else said for name, said in hypervisor.items()}
+            for hypervisor in value["hypervisors"]
+        ]
+        return answer.model_copy(update={"value": {**value, "hypervisors": hypervisors}})
     if answer.query == "virsh nodeinfo":
         sizes = {name: value[name] * times for name in ("memory_mib", "cpus")}
         return answer.model_copy(update={"value": {**value, **sizes}})
@@ -132,9 +149,20 @@ def _clone(guest: Guest, number: int) -> Clone:
         # The names of a port's devices contain the beginning of its id.
         prefix, mac = plug.id[:PREFIX], plug.mac
         swaps.append((prefix, f"{number:04x}{prefix[4:]}"))
-        swaps.append((mac, f"fa:{number >> 8:02x}:{number & 255:02x}{mac[8:]}"))
+        # Without the first byte, which is another one in the tap's address.
+        swaps.append((mac[2:], f":{number >> 8:02x}:{number & 255:02x}{mac[8:]}"))
+    for move in guest.instance.migrations or ():
+        if move.uuid is None or move.id is None:
+            continue
+        swaps.append((move.uuid, f"{number:08x}{move.uuid[8:]}"))
+        # In the text of instance_extra.migration_context, which is JSON in JSON.
+        named = '\\"migration_id\\": '
+        swaps.append((f"{named}{move.id},", f"{named}{move.id + number * 1024},"))
     if pid is not None:
         swaps.append((f"/proc/{pid[0]}/", f"/proc/{pid[1]}/"))
+        # In the texts of its stat and status.
+        swaps.append((f'"{pid[0]} (', f'"{pid[1]} ('))
+        swaps += [(f"{name}:\\t{pid[0]}\\n", f"{name}:\\t{pid[1]}\\n") for name in ("Tgid", "Pid")]
     return Clone(tuple(swaps), pid, row, tuple(ports))
 
 
@@ -194,8 +222,8 @@ def _listing(answer: Answer, clones: dict[str, list[Clone]], owners: dict[str, s
         columns = value["columns"]
         keys = [columns.index(name) for name in ("instance_uuid", "uuid") if name in columns]
         asked = SELECT.match(answer.query)
-        instances = asked is not None and asked["table"] == "instances"
-        number = columns.index("id") if instances and "id" in columns else -1
+        own_id = asked is not None and asked["table"] in {"instances", "migrations"}
+        number = columns.index("id") if own_id and "id" in columns else -1
         rows = list(_grown(value["rows"], clones, lambda row: [row[key] for key in keys], number))
         return answer.model_copy(update={"value": {**value, "rows": rows}})
     if isinstance(value, dict) and answer.query.startswith("GET /resource_providers/"):
@@ -203,6 +231,11 @@ def _listing(answer: Answer, clones: dict[str, list[Clone]], owners: dict[str, s
     if isinstance(value, dict) and isinstance(value.get("servers"), list):
         servers = list(_grown(value["servers"], clones, lambda server: [server["id"]]))
         return answer.model_copy(update={"value": {**value, "servers": servers}})
+    if isinstance(value, dict) and isinstance(value.get("migrations"), list):
+        moves = list(
+            _grown(value["migrations"], clones, lambda move: [move["instance_uuid"]], rows_of=_move)
+        )
+        return answer.model_copy(update={"value": {**value, "migrations": moves}})
     for name in ("volumes", "attachments"):
         if isinstance(value, dict) and isinstance(value.get(name), list):
             grown = list(_grown(value[name], clones, _volume_owner))
@@ -224,8 +257,10 @@ def _listing(answer: Answer, clones: dict[str, list[Clone]], owners: dict[str, s
         )
         if answer.query.endswith(" list Bridge"):
             ports = value["headings"].index("ports")
-            for row in rows:
-                row[ports] = _with_plugs(row[ports], clones, owners)
+            rows = [
+                [*row[:ports], _with_plugs(row[ports], clones, owners), *row[ports + 1 :]]
+                for row in rows  # the recorded rows are the given bundle's
+            ]
         return answer.model_copy(update={"value": {**value, "data": rows}})
     if isinstance(value, list) and value and isinstance(value[0], dict):
         if "ifname" in value[0]:
@@ -260,7 +295,7 @@ def _grown(
         for clone in clones.get(next(owners, ""), ()):
             made = rows_of(clone, _inodes(clone, clone.value(row)))
             if number >= 0:
-                made[number] = clone.row[1]
+                made[number] = row[number] + clone.row[1] - clone.row[0]
             yield made
 
 
@@ -269,6 +304,11 @@ def _own(clone: Clone, row: Any) -> Any:
     if isinstance(row, list) and row[:1] == ["uuid"]:
         return ["uuid", clone.swaps[0][1][:8] + row[1][8:]]
     return [_own(clone, cell) for cell in row] if isinstance(row, list) else row
+
+
+def _move(clone: Clone, move: Any) -> Any:
+    """Give a migration in the API the row id that the database has of it."""
+    return {**move, "id": move["id"] + clone.row[1] - clone.row[0]}
 
 
 def _leads(clone: Clone, leads: Any) -> Any:

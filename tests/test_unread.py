@@ -18,6 +18,7 @@ from tests.census.question import kind
 from tests.conftest import healthy, sample
 
 from hoodsnap.bundle import Answer, Bundle
+from hoodsnap.checks import echoes
 from hoodsnap.facts.cloud import movement
 from hoodsnap.facts.database import tables
 from hoodsnap.findings.analysis import analyze
@@ -136,7 +137,7 @@ def test_the_report_is_the_same_without_a_listed_question(quiet: str) -> None:
     assert without(partial(is_entry, quiet)) == whole(), f"{quiet} need not be listed any more"
 
 
-GENERIC = {movement.__file__, tables.__file__}
+GENERIC = {movement.__file__, tables.__file__, echoes.__file__}
 """Modules that go through all answers, of which most have nothing for them."""
 
 

@@ -118,7 +118,9 @@ def test_no_name_leaves_its_code(name: str) -> None:
 
 
 def test_it_fits_into_a_tracker_and_keeps_the_last_line(host: RecordedHost) -> None:
-    host.row("instances", host.uuid("vm-plain"), display_name="x" * (2 * markdown.LIMIT))
+    name = "x" * (2 * markdown.LIMIT)
+    host.row("instances", host.uuid("vm-plain"), display_name=name)
+    host.server(host.uuid("vm-plain"), name=name)
     host.end("vm-plain")
 
     document = rendered(host)

@@ -23,6 +23,10 @@ FORGED = {
     "volume-detaching": {"times-in-order"},  # the row's last change is dated before its creation
     "attachment-attaching": {"times-in-order"},
     "db-bdm-twice": {"numbers-in-order"},  # the newest row is a copy of an old one with its times
+    "action-over-task": {"numbers-in-order"},  # the newest action claims to be 41 minutes old
+    "db-mapping-building": {"numbers-in-order"},  # the mapping claims to be a day old
+    "evacuated-allocation": {"numbers-in-order"},  # the newest migration claims to be days old
+    "volume-extend-failed": {"times-in-order"},  # the last change is dated before the creation
 }
 """Rules that may doubt recordings of faults injected by editing the database, as a forger would do.
 They only do if the lab was old enough."""

@@ -118,6 +118,7 @@ NOT_COMPARED: Mapping[str, str] = {
     "Process.namespaces": KERNEL,
     "Process.space": KERNEL,
     "Process.vcpu_threads": "the pins in the domain's definition",
+    "Process.control_groups": PER_START,
     "Process.is_emulator": "every process of a guest is one",
     "Process.is_probe": "every process of a guest is none",
     "Display.port": PER_START,
@@ -212,6 +213,7 @@ NOT_COMPARED: Mapping[str, str] = {
             "ended",
             "ended_at",
             "trouble",
+            "told_to_end_at",
         )
     },
     "Log.end_reason": "the reason of the domain's state",
