@@ -40,13 +40,14 @@ def _pid(value: Any) -> object:
 
 
 _UUID = "([0-9a-f-]{36})"
+_INFO = r"qemu-img info(?: -[-\w]+)*"
+"""`qemu-img info` with options that have no value, which `--output=json` is not."""
+_FILE = r"-f \w+ (/.*)"
 
 ECHOES = (
     _Echo(re.compile(r"stat -L (/.*)", re.DOTALL), lambda value: value["path"], "path"),
-    _Echo(re.compile(r"qemu-img info .*--output=json -f \w+ (/.*)", re.DOTALL), _image, "filename"),
-    _Echo(
-        re.compile(r"qemu-img info (?!.*--output=json).*-f \w+ (/.*)", re.DOTALL), _line, "image"
-    ),
+    _Echo(re.compile(rf"{_INFO} --output=json {_FILE}", re.DOTALL), _image, "filename"),
+    _Echo(re.compile(rf"{_INFO} {_FILE}", re.DOTALL), _line, "image"),
     _Echo(re.compile(r"/proc/(\d+)/stat"), lambda value: value.split(" ", 1)[0], "field 1"),
     _Echo(re.compile(r"/proc/(\d+)/status"), _pid, "Pid"),
     _Echo(

@@ -212,8 +212,6 @@ def _sizes(guest: Guest, domain: Domain, xml: DomainXML) -> Iterator[Problem]:
         )
 
 
-PID_FILE = re.compile(r".*/libvirt/qemu/(.+)\.pid")
-
 FOLDER = re.compile(r"domain-(\d{1,9})-(.+)")
 
 
@@ -298,8 +296,9 @@ def _carried(
             derives(process, "argv", folder=folder),
         )
     for file in known(lambda: process.files) or ():
-        if named := PID_FILE.fullmatch(file.path):
-            yield "PID file", (None, named[1]), says(process, files=file.path)
+        directory, _, name = file.path.rpartition("/")
+        if directory.endswith("/libvirt/qemu") and name.endswith(".pid"):
+            yield "PID file", (None, name.removesuffix(".pid")), says(process, files=file.path)
     owner = known(lambda: log.owner) if log is not None else None
     if owner is not None and log is not None:
         yield "log", (None, owner), says(log, owner=owner)
