@@ -21,7 +21,7 @@ import pytest
 from hoodsnap.bundle import load
 from hoodsnap.findings.analysis import analyze
 
-pytestmark = pytest.mark.lab
+pytestmark = pytest.mark.freeze
 
 COLLECTS = """
 import os, signal, sys
