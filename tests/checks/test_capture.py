@@ -178,9 +178,12 @@ def test_bundles_of_two_clouds(host: RecordedHost) -> None:
         "bundles-of-two-clouds: nova reports asked_on = other, service = nova-compute on other, id 0;"
         f" nova reports asked_on = vm, service = {theirs}"
     ]
-    assert host.headlines() == [
-        "The bundles of other and vm are of two clouds: their nova APIs have no service in common",
-    ]
+    [finding] = host.report().findings
+    assert finding.headline == (
+        "The bundles of other and vm are of two clouds: their nova APIs have no service in common"
+    )
+    # The hypervisors of one cloud are compared with the services of the other.
+    assert {one.check.name for one in finding.folded} == {"api-list-differs"}
 
 
 def test_a_cloud_that_was_asked_twice_is_one_cloud(host: RecordedHost) -> None:

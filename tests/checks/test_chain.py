@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from copy import deepcopy
 from datetime import datetime, timedelta
 from typing import Any
@@ -210,11 +211,25 @@ def test_base_replaced_or_truncated_if_it_is_blank(host: RecordedHost) -> None:
     ]
 
 
+def _spec(host: RecordedHost, name: str) -> object:
+    """Return a server's request spec, as stored."""
+    for answer in host.bundle.by_layer["nova-db"]:
+        if answer.query.startswith("SELECT") and ".request_specs " in answer.query:
+            for row in answer.value["rows"]:
+                named = dict(zip(answer.value["columns"], row, strict=True))
+                if named.get("instance_uuid") == host.uuid(name):
+                    return named["spec"]
+    raise LookupError(name)
+
+
 def test_a_blank_image_has_a_blank_base(host: RecordedHost) -> None:
     image = host.guest("vm-snap").record
     assert image is not None
     query = f"GET /v2/images/{image.image}"
     host.set("glance", query, {**host.last("glance", query).value, "size": 196616})
+    spec = json.loads(str(_spec(host, "vm-snap")))
+    spec["nova_object.data"]["image"]["nova_object.data"]["size"] = 196616
+    host.row("request_specs", host.uuid("vm-snap"), spec=json.dumps(spec))
     host.file(_base(host, "vm-snap"), blocks=0)
 
     assert host.findings() == []

@@ -53,12 +53,28 @@ def test_flavors_kept_until_a_resize_is_confirmed_are_not_drift(host: RecordedHo
     assert host.findings() == []
 
 
+def _flavor_row(host: RecordedHost, name: str, **cells: object) -> None:
+    """Set cells of a flavor's row in nova's API database."""
+    [answer] = [
+        it
+        for it in host.bundle.by_layer["nova-db"]
+        if it.query.startswith("SELECT") and ".flavors " in it.query
+    ]
+    columns, rows = answer.value["columns"], []
+    for row in answer.value["rows"]:
+        named = dict(zip(columns, row, strict=True))
+        rows.append([*(named | cells).values()] if named["name"] == name else row)
+    assert rows != answer.value["rows"]
+    host.set("nova-db", answer.query, {"columns": columns, "rows": rows})
+
+
 def test_a_flavor_that_was_created_again_is_a_note(host: RecordedHost) -> None:
     listed = [it for it in host.bundle.by_layer["nova"] if "/flavors/detail?" in it.query]
     for answer in listed:  # the collector's request, and the openstack command's
         flavors = answer.value["flavors"]
         made = [it | {"ram": 512} if it["name"] == "lab.duo" else it for it in flavors]
         host.set("nova", answer.query, {"flavors": made})
+    _flavor_row(host, "lab.duo", memory_mb=512)
 
     [finding] = host.report().findings
     assert finding.severity.word == "note"
@@ -75,7 +91,7 @@ def test_a_name_that_two_flavors_share_is_no_drift(host: RecordedHost) -> None:
     listed = [it for it in host.bundle.by_layer["nova"] if "/flavors/detail?" in it.query]
     for answer in listed:
         flavors = answer.value["flavors"]
-        others = [it | {"ram": 512} for it in flavors if it["name"] == "lab.duo"]
+        others = [it | {"id": "again", "ram": 512} for it in flavors if it["name"] == "lab.duo"]
         assert others
         host.set("nova", answer.query, {"flavors": [*others, *flavors]})
 

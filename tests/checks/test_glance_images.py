@@ -189,5 +189,8 @@ def test_glance_returned_another_image(host: RecordedHost) -> None:
     host.set("glance", query, host.last("glance", query).value | {"id": NOBODY})
 
     assert host.headlines() == [
-        f"glance returned image {NOBODY[:8]} for vm-snap's image {uuid[:8]}"
+        f"On vm, the answer to a question about {uuid[:8]} is about {NOBODY[:8]}",
+        f"glance returned image {NOBODY[:8]} for vm-snap's image {uuid[:8]}",
     ]
+    [finding] = host.report().findings
+    assert finding.check.name == "answer-about-another-object"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 
 import pytest
@@ -267,6 +268,7 @@ def test_a_domain_that_nova_does_not_manage_needs_no_server(host: RecordedHost) 
 
     cmdline = f"/proc/{host.pid('vm-plain')}/cmdline"
     host.edit("kernel", cmdline, "product=OpenStack Nova", "product=Mine")
+    host.edit("kernel", cmdline, f"guest={name},", "guest=mine,")
 
     # Its allocation and its other rows are findings of their own.
     left = ("allocation-orphan", "row-without-instance")
@@ -467,6 +469,15 @@ def test_bundles_of_different_times_are_not_compared(host: RecordedHost) -> None
     assert any("collected 26.0 hours apart" in skip.reason for skip in report.skips)
 
 
+def _numbered(answer: Answer, old: int, new: int) -> object:
+    """Return what /proc has about a process, with another number of the process in it."""
+    if answer.query == f"/proc/{old}/stat":
+        return re.sub(rf"^{old} ", f"{new} ", answer.value)
+    if answer.query == f"/proc/{old}/status":
+        return re.sub(rf"(?m)^((?:Tgid|Pid|NS\w+):\s+){old}$", rf"\g<1>{new}", answer.value)
+    return answer.value
+
+
 def test_processes_of_an_older_bundle_are_ignored(host: RecordedHost) -> None:
     """Two bundles of one host; its guests were restarted in between."""
     old = host.pid("vm-plain")
@@ -477,6 +488,7 @@ def test_processes_of_an_older_bundle_are_ignored(host: RecordedHost) -> None:
                 "at": answer.at - day,
                 "query": answer.query.replace(f"/{old}/", "/77/"),
                 "subject": "77",
+                "value": _numbered(answer, old, 77),
             }
         )
         for answer in host.bundle.answers

@@ -353,6 +353,7 @@ def test_a_trunks_subport_has_no_card(host: RecordedHost) -> None:
     port = _port(host, "vm-shelved")["id"]
     host.port(port, device_id=host.uuid("vm-plain"), device_owner="trunk:subport")
     _note(host, "vm-shelved", [])
+    host.row("virtual_interfaces", port, deleted=1)
 
     assert _findings(host) == []
 
@@ -363,5 +364,6 @@ def test_a_passed_through_card_is_no_interface(host: RecordedHost) -> None:
     host.port(port, device_id=host.uuid("vm-plain"), binding__vnic_type="direct-physical")
     _note(host, "vm-shelved", [])
     _note(host, "vm-plain", [*_noted(host, "vm-plain"), vif])
+    host.row("virtual_interfaces", port, instance_uuid=host.uuid("vm-plain"))
 
     assert _findings(host) == []

@@ -148,8 +148,14 @@ def _flavors(cloud: Cloud) -> Iterator[Problem]:
         if not row.cells.get("deleted")
     }
     names = {str(row.cells.get("name")): row for row in rows.values()}
-    for item in listing.items if listing is not None else ():
-        own = rows.get(str(item.get("id"))) or names.get(str(item.get("name")))
+    items = listing.items if listing is not None else ()
+    listed = {str(item.get("id")) for item in items}
+    for item in items:
+        own = rows.get(str(item.get("id")))
+        if own is None:
+            own = names.get(str(item.get("name")))
+            if own is not None and str(own.cells.get("flavorid")) in listed:
+                continue  # the row is that of another flavor in the list
         if own is None:
             continue  # only flavors of the servers were collected
         cells = own.cells

@@ -20,7 +20,10 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
         "provider-vs-compute-node",
         "service-state-skew",
         "allocation-orphan",
+        "api-list-differs",
     ),
+    # The values of another object were taken for this object's.
+    "answer-about-another-object": ("image-record-differs",),
     # Absence in a bundle that contradicts itself proves nothing.
     "capture-untrustworthy": (
         "qemu-without-domain",
@@ -244,7 +247,7 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
 OF_ITS_GUESTS = frozenset(["guests-ended-at-once"])
 """The roots of a host that explain only findings about guests in their own evidence."""
 
-OF_ITS_LAYERS = frozenset(["capture-untrustworthy"])
+OF_ITS_LAYERS = frozenset(["answer-about-another-object", "capture-untrustworthy"])
 """The roots that explain only findings about layers in their own evidence."""
 
 CROWDS: Mapping[str, tuple[str, tuple[str, ...]]] = {
