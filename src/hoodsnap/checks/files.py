@@ -27,10 +27,11 @@ CLEANED_UP = timedelta(hours=1)
 def instances_path_not_mounted(host: Host, cloud: Cloud) -> Problems:
     """The instances directory does not hold the guests' files: the file system is not mounted.
 
+    The file system with the disks is not mounted, or another one is mounted over it.
+
     Either the folders of all servers on this host are missing at once, or running guests have files
-    open in a folder that is not visible there. Then the file system with the disks is not mounted,
-    or another one is mounted over it. A nova-compute that starts in this state creates everything
-    again in the wrong place.
+    open in a folder that is not visible there. A nova-compute that runs in this state creates
+    everything again in the wrong place.
 
     Authority: The kernel, for the files that guests have open; the nova database, for the servers
     whose folders should exist.
@@ -38,22 +39,20 @@ def instances_path_not_mounted(host: Host, cloud: Cloud) -> Problems:
     Traps: A container may have another instances directory. Disks may be in rbd or LVM. A single
     server may have lost its folder for another reason.
 
-    Next: Check which file system is mounted at the instances directory, and which one a guest sees:
+    Next: Check which file system is mounted there, and which one a guest has:
 
         findmnt -T INSTANCES_PATH
         cat /etc/fstab
-        ls -l INSTANCES_PATH
         grep instances /proc/PID/mountinfo
 
-    Stop nova-compute, so that it creates nothing in the wrong place. The guests keep running:
+    Stop nova-compute, so that it creates nothing; guests keep running:
 
         systemctl stop nova-compute
 
-    Then mount the right file system, or unmount the one that hides it, and start nova-compute.
+    Then mount or uncover the right file system, and start nova-compute.
 
     It worked if the instances directory shows a folder for each server:
 
-        findmnt -T INSTANCES_PATH
         ls -l INSTANCES_PATH
 
     Not yet: Do not start or hard-reboot any server: nova would download new base images into the

@@ -31,10 +31,11 @@ FULL = 1 << 20
 def share_not_mounted(host: Host, cloud: Cloud) -> Problems:
     """A file system with disks of running guests is no longer mounted on the host.
 
-    A share was unmounted (`umount -l` does so even if files on it are open), or another file system
-    was mounted over it. The running guests keep their disks, because QEMU has the files open, and
-    nothing is lost. Whatever opens a file by its path finds nothing: the next start, a snapshot, an
-    attachment of another volume.
+    A share was unmounted (`umount -l` ignores open files), or another file system was mounted over
+    it. Running guests keep their disks, and nothing is lost.
+
+    QEMU has the files open. Whatever opens a file by its path finds nothing: the next start, a
+    snapshot, an attachment of another volume.
 
     Authority: The kernel, for the file that QEMU has open; the host's mounts, for what a path leads
     to.
@@ -48,16 +49,16 @@ def share_not_mounted(host: Host, cloud: Cloud) -> Problems:
         ls -lLi /proc/PID/fd/FD PATH
         grep FOLDER /proc/PID/mountinfo /etc/fstab
 
-    Then mount the same share again at the same place, with the options of the other shares:
+    Then mount the share there again, with the other shares' options:
 
         mount SHARE FOLDER
 
-    It worked if the path and QEMU's open file have the same inode and size:
+    It worked if the path and QEMU's file have the same inode and size:
 
         ls -lLi /proc/PID/fd/FD PATH
 
-    Not yet: Do not stop, reboot or migrate the guests, and do not attach or detach a volume of the
-    share. Do not create anything in the empty folder.
+    Not yet: Do not stop, reboot or migrate the guests, attach or detach volumes of the share, or
+    create anything in the empty folder.
 
     Source: Linux umount(2), `MNT_DETACH`; nova virt/libvirt/volume/mount.py.
     """
