@@ -224,8 +224,10 @@ def _listing(answer: Answer, clones: dict[str, list[Clone]], owners: dict[str, s
         )
         if answer.query.endswith(" list Bridge"):
             ports = value["headings"].index("ports")
-            for row in rows:
-                row[ports] = _with_plugs(row[ports], clones, owners)
+            rows = [
+                [*row[:ports], _with_plugs(row[ports], clones, owners), *row[ports + 1 :]]
+                for row in rows
+            ]
         return answer.model_copy(update={"value": {**value, "data": rows}})
     if isinstance(value, list) and value and isinstance(value[0], dict):
         if "ifname" in value[0]:
