@@ -9,7 +9,7 @@ import pytest
 from bench.many import many
 from tests.conftest import FAULTS, ROOT, RecordedHost, healthy, healthy_report
 
-from hoodsnap.bundle import load, merge
+from hoodsnap.bundle import dump, load, merge
 from hoodsnap.facts.layer import CGROUP, DAEMONS
 from hoodsnap.findings.advice import command, of_guest
 from hoodsnap.findings.analysis import Report, analyze
@@ -107,6 +107,15 @@ def test_a_healthy_host_is_a_table_and_a_last_line(host: RecordedHost) -> None:
     assert lines[head + 1 + count] == "· vm-verify: a resize is not confirmed yet"
     assert lines[-1] == f"{count} servers: the collected layers agree"
     assert len(lines) <= count + 9
+
+
+def test_a_large_host_leaves_the_recording_as_it_was() -> None:
+    """The tests share the recording: its fingerprint would no longer match."""
+    before = dump(healthy())
+
+    many(healthy(), 60)
+
+    assert dump(healthy()) == before
 
 
 @pytest.mark.parametrize("count", [60, 500])
