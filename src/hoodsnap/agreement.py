@@ -22,7 +22,7 @@ class Told(NamedTuple):
     noun: str
     """Parameter of `disagreements`, which is an attribute of a guest: `instance`."""
     words: str
-    """Where it stands, in a headline after "in": `nova's database row`."""
+    """Name of the source, as a headline has it after "in": `nova's database row`."""
     field: str
     """Name of the value in the evidence, and the fact's field that was read: `project`."""
     read: Callable[[Any], object]
@@ -38,7 +38,7 @@ class Thing:
     name: str
     """With a possessive before it: `host name`, in "vm-a's host name"."""
     tellers: tuple[Told, ...]
-    """Who tells it; the first has the authority, and the others are compared with it. If it says
+    """Its sources; the first has the authority, and the others are compared with it. If it says
     nothing, the next one takes its place."""
 
 

@@ -11,9 +11,8 @@ import operator
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, cached_property
-from types import CodeType
-from typing import Any, NamedTuple
+from functools import cached_property
+from typing import NamedTuple
 
 from hoodsnap.evidence import Evidence, Severity
 from hoodsnap.facts.cloud.cloud import Cloud
@@ -222,7 +221,8 @@ def check(
     """
 
     def made(find: Callable[..., Problems]) -> Check:
-        hints = _hints(find)
+        hints = inspect.get_annotations(find, eval_str=True)
+        hints.pop("return", None)
         _must_have_layers(find.__name__, hints, heard)
         compared = {
             name: tuple(kind.layer for kind in facts_in(hint))
@@ -233,24 +233,6 @@ def check(
         return Check(find, severity, tuple(heard), tuple(traps), compared, optional)
 
     return made
-
-
-def _hints(find: Callable[..., Problems]) -> dict[str, Any]:
-    """Return the types of a check's parameters.
-
-    Most are written in the same words, and compiling these takes longer than all else at the import
-    of a check, so each is compiled once.
-    """
-    written = {name: text for name, text in find.__annotations__.items() if name != "return"}
-    return {
-        name: eval(_compiled(text), find.__globals__)  # noqa: S307 (an annotation in our own code)
-        for name, text in written.items()
-    }
-
-
-@cache
-def _compiled(annotation: str) -> CodeType:
-    return compile(annotation, "<annotation>", "eval")
 
 
 def _must_have_layers(check: str, hints: Mapping[str, object], heard: Sequence[str]) -> None:

@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.conftest import RecordedHost
+from tests.conftest import ROOT, RecordedHost
 
 from hoodsnap.bundle import Answer, Failure, load
 from hoodsnap.findings.analysis import analyze
 
-CASE = Path("/work/shared/cases/lab/miss-managedsave-lost.json.gz")
+CASE = ROOT.parent / "shared/cases/lab/miss-managedsave-lost.json.gz"
 
 
 def _remove_save(host: RecordedHost) -> str:

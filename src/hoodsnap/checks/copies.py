@@ -144,7 +144,7 @@ SERVER = (
         ),
     ),
 )
-"""What the API tells of a server, and the row of the cell's database that it reads."""
+"""Properties of a server in the API, and in the row of the cell's database that the API reads."""
 
 
 @check(Severity.WARNING, traps=[building, task_in_flight, migrating, moving_to_another_cell])
@@ -232,7 +232,7 @@ OWNER = (
         ),
     ),
 )
-"""Who owns a server, in each record of it."""
+"""Owners of a server, in each record of it."""
 
 
 @check(Severity.WARNING, traps=[building, moving_to_another_cell])

@@ -20,7 +20,7 @@ class _Echo(NamedTuple):
     question: re.Pattern[str]
     """Group 1 is what is asked about."""
     read: Callable[[Any], object]
-    """What the answer says that it is about; None if it does not say it."""
+    """Object that the answer names; None if it names none."""
     at: str
     """Place in the answer."""
 

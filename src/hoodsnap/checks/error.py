@@ -33,12 +33,12 @@ FAILED = frozenset(["error", "failed"])
 
 
 class _Rest(NamedTuple):
-    """What is left of a server besides its domain."""
+    """Parts of a server besides its domain that still exist."""
 
     there: list[str]
     """Kinds of parts that are complete: `disk`, `volumes` …"""
     wrong: list[str]
-    """What is missing or not as it should be: `its disk is missing`."""
+    """Parts that are missing or wrong: `its disk is missing`."""
     evidence: list[Evidence]
 
 
