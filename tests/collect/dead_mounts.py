@@ -49,8 +49,8 @@ def main(words: list[str]) -> int:
     must(libc.unshare(NEWNS))
     must(libc.mount(b"none", b"/", None, PRIVATE, None))
     for folder in words[:at]:
-        if folder.endswith("="):  # a tmpfs of 64 KiB
-            must(libc.mount(b"small", folder[:-1].encode(), b"tmpfs", 0, b"size=64k"))
+        if folder.endswith("="):  # a tmpfs of one page
+            must(libc.mount(b"small", folder[:-1].encode(), b"tmpfs", 0, b"size=4k"))
             continue
         if not os.path.isdir(folder):
             top = "/" + folder.split("/")[1]
