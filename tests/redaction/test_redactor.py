@@ -21,6 +21,7 @@ from tests.conftest import FAULTS, HEALTHY, MONITORS, ROOT, RecordedHost, health
 
 from hoodsnap.bundle import Bundle, dump, load, merge
 from hoodsnap.findings.analysis import Report, analyze
+from hoodsnap.findings.finding import Finding
 from hoodsnap.redaction.names import COMMON
 from hoodsnap.redaction.pseudonyms import Pseudonyms
 from hoodsnap.redaction.redactor import Redactor, any_of
@@ -57,7 +58,7 @@ def redacted_healthy() -> Bundle:
 
 def told(report: Report, text: Callable[[str], str]) -> Counter[object]:
     """Return every finding, with every text in it rewritten. Pseudonyms sort differently, so lists
-    in texts are compared without their order, and so is the guest that represents a crowd."""
+    in texts are compared without their order, and what represents a crowd is not compared."""
 
     def unordered(value: object) -> tuple[str, ...]:
         return tuple(sorted(re.split("[ ,]+", text(str(value)))))
@@ -69,7 +70,7 @@ def told(report: Report, text: Callable[[str], str]) -> Counter[object]:
             text(finding.host or ""),
             frozenset((text(guest.uuid), text(guest.name or "")) for guest in finding.guests),
             None
-            if finding.shared
+            if finding.shared or is_sample(finding)
             else tuple(
                 (piece.layer, piece.noun, text(name), unordered(value))
                 for piece in finding.evidence
@@ -78,6 +79,11 @@ def told(report: Report, text: Callable[[str], str]) -> Counter[object]:
         )
         for finding in report.everything()
     )
+
+
+def is_sample(finding: Finding) -> bool:
+    """True if the evidence names only the first of many."""
+    return any(name == "of_so_many" for piece in finding.evidence for name, _ in piece.said)
 
 
 def unjudged(report: Report, text: Callable[[str], str]) -> Counter[object]:
