@@ -92,7 +92,7 @@ class Log(Fact):
             for uuid, parts in said.items()
         }
 
-    @property
+    @cached_property
     def owner(self) -> str | None:
         """UUID of the VM whose start QEMU's log shows last; None if it shows no start."""
         lines = value_of(self.said.get("qemu"), "QEMU's log", str).splitlines()
