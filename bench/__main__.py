@@ -25,6 +25,8 @@ ROOT = Path(__file__).parent.parent
 RECORDED = ROOT / "src/hoodsnap/recorded/healthy.json.zst"
 STATE = Path(os.environ.get("LAB_STATE", "/var/lib/hoodlab"))
 GUESTS = 10_000
+HUNDREDS = 500
+"""Guests of a large host. Their limit is a fifth above what 115 checks took."""
 
 IMPORTS = "import typer, rich.console, rich.table; from pydantic import BaseModel"
 """Imports that any program on these libraries pays for before its first line."""
@@ -49,7 +51,8 @@ def main() -> int:
     """Measure everything; return the number of exceeded limits."""
     missed = _cold_start() + _shell_ready()
     with tempfile.TemporaryDirectory() as folder:
-        missed += _many(Path(folder) / "many.json")
+        missed += _many(Path(folder) / "hundreds.json", HUNDREDS, 33.0)
+        missed += _many(Path(folder) / "many.json", GUESTS, 5.0)
         missed += _replayed(Path(folder) / "many.json")
         if os.geteuid() == 0 and (STATE / "clouds.yaml").exists():
             missed += _collect(Path(folder) / "lab.json")
@@ -129,8 +132,8 @@ def _rows_of_mariadb() -> float | None:
     return min(_wall(command) for _ in range(3))
 
 
-def _many(path: Path) -> int:
-    path.write_bytes(dump(many(load(RECORDED), GUESTS)))
+def _many(path: Path, guests: int, limit: float) -> int:
+    path.write_bytes(dump(many(load(RECORDED), guests)))
     size = path.stat().st_size
     peaks: list[int] = []
 
@@ -143,9 +146,9 @@ def _many(path: Path) -> int:
         checked, lambda: _inside([sys.executable, "-c", ORJSON, str(path)])[0], runs=3
     )
     missed = _line(
-        f"{GUESTS} guests read and checked / orjson.loads of the same file",
+        f"{guests} guests read and checked / orjson.loads of the same file",
         ratio,
-        5.0,
+        limit,
         f"{ours:.2f} s / {theirs:.2f} s, {size / 1e6:.0f} MB",
     )
     peak = statistics.median(peaks)

@@ -98,8 +98,7 @@ def serves(ports: Ports, network: str, host: str) -> bool:
 
     Files of a network that an agent gave up stay behind.
     """
-    agents = (ports.agents or {}).values()
-    if not any(it.kind == "DHCP agent" and it.host == host and it.alive for it in agents):
+    if not any(it.kind == "DHCP agent" and it.alive for it in ports.agents_on.get(host, ())):
         return False
     return any(
         is_true(lambda: port.device_owner == "network:dhcp" and port.host == host)  # noqa: B023

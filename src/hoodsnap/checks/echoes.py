@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from hoodsnap.bundle import Answer
@@ -17,6 +17,7 @@ SHOWN = 5
 
 
 class _Echo(NamedTuple):
+    layer: str
     question: re.Pattern[str]
     """Group 1 is what is asked about."""
     read: Callable[[Any], object]
@@ -45,15 +46,22 @@ _INFO = r"qemu-img info(?: -[-\w]+)*"
 _FILE = r"-f \w+ (/.*)"
 
 ECHOES = (
-    _Echo(re.compile(r"stat -L (/.*)", re.DOTALL), lambda value: value["path"], "path"),
-    _Echo(re.compile(rf"{_INFO} --output=json {_FILE}", re.DOTALL), _image, "filename"),
-    _Echo(re.compile(rf"{_INFO} {_FILE}", re.DOTALL), _line, "image"),
-    _Echo(re.compile(r"/proc/(\d+)/stat"), lambda value: value.split(" ", 1)[0], "field 1"),
-    _Echo(re.compile(r"/proc/(\d+)/status"), _pid, "Pid"),
+    _Echo("images", re.compile(r"stat -L (/.*)", re.DOTALL), lambda value: value["path"], "path"),
+    _Echo("images", re.compile(rf"{_INFO} --output=json {_FILE}", re.DOTALL), _image, "filename"),
+    _Echo("images", re.compile(rf"{_INFO} {_FILE}", re.DOTALL), _line, "image"),
     _Echo(
-        re.compile(rf"GET /v2\.1/servers/{_UUID} .*"), lambda it: it["server"]["id"], "server.id"
+        "kernel", re.compile(r"/proc/(\d+)/stat"), lambda value: value.split(" ", 1)[0], "field 1"
     ),
-    _Echo(re.compile(rf"GET /v2/images/{_UUID}(?: .*)?"), lambda value: value["id"], "id"),
+    _Echo("kernel", re.compile(r"/proc/(\d+)/status"), _pid, "Pid"),
+    _Echo(
+        "nova",
+        re.compile(rf"GET /v2\.1/servers/{_UUID} .*"),
+        lambda it: it["server"]["id"],
+        "server.id",
+    ),
+    _Echo(
+        "glance", re.compile(rf"GET /v2/images/{_UUID}(?: .*)?"), lambda value: value["id"], "id"
+    ),
 )
 """Questions whose answers repeat what they are about."""
 
@@ -85,9 +93,9 @@ def answer_about_another_object(cloud: Cloud) -> Problems:
     Source: proc(5); stat(2); qemu-img(1); nova and glance API references.
     """
     for layer in ("images", "kernel", "nova", "glance"):
-        wrong = [
-            found for answer in cloud.bundle.by_layer.get(layer, ()) for found in _wrong(answer)
-        ]
+        echoes = [echo for echo in ECHOES if echo.layer == layer]
+        answers = cloud.bundle.by_layer.get(layer, ())
+        wrong = [found for answer in answers for found in _wrong(answer, echoes)]
         if not wrong:
             continue
         asked, told, answer, _ = wrong[0]
@@ -106,10 +114,10 @@ def _short(name: str) -> str:
     return place(name) if name.startswith("/") else brief(name)
 
 
-def _wrong(answer: Answer) -> Iterator[tuple[str, str, Answer, str]]:
+def _wrong(answer: Answer, echoes: Iterable[_Echo]) -> Iterator[tuple[str, str, Answer, str]]:
     if answer.error is not None or answer.value is None:
         return
-    for echo in ECHOES:
+    for echo in echoes:
         asked = echo.question.fullmatch(answer.query)
         if asked is None:
             continue

@@ -160,6 +160,5 @@ def is_ovn(host: Host, port: Port) -> bool:
     """True if OVN wires the port."""
     if is_true(lambda: "ovn" in port.drivers):
         return True
-    agents = (host.ports.agents or {}).values()
-    here = [agent.kind for agent in agents if agent.host == host.nova_name]
+    here = [agent.kind for agent in host.ports.agents_on.get(host.nova_name, ())]
     return "OVN Controller agent" in here and "Open vSwitch agent" not in here

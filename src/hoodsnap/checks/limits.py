@@ -122,7 +122,7 @@ def _unsold(
     domain: Domain, sold: Mapping[str, str]
 ) -> Iterator[tuple[str, tuple[str | None, str | None]]]:
     """Yield setting → its value in libvirt and the flavor's, if these differ."""
-    limits = {key: value for key, value in domain.xml.settings.items() if is_limit(key)}
+    limits = domain.xml.settings
     for name, element in OF_CPU.items():
         key = f"cputune/{element}"
         now, wanted = limits.get(key), sold.get(name)

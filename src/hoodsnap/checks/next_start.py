@@ -180,7 +180,7 @@ def _note(xml: DomainXML) -> Iterator[str | None]:
     """Yield nova's note in the definition, apart from what `REWRITTEN` names."""
     note = xml.nova
     if note is not None:
-        for name, value in note._asdict().items():
+        for name, value in zip(note._fields, note, strict=True):
             if name not in REWRITTEN and value is not None:
                 yield f"{name} {value}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 
 from hoodsnap.bundle import Answer
@@ -147,7 +148,7 @@ def row_of_another_instance(guest: Guest, cloud: Cloud, instance: Instance) -> P
     reason: UnheardError | None = None
     if instance.instance_extra is not None:
         for column in OWNED:
-            for place, other in _owners(instance.instance_extra.get(column)):
+            for place, other in _owners(instance.instance_extra.get(column), guest.uuid):
                 if other != guest.uuid:
                     yield _foreign(guest, cloud, instance, f"{column}{place}", other)
     try:
@@ -164,7 +165,7 @@ def row_of_another_instance(guest: Guest, cloud: Cloud, instance: Instance) -> P
                 OTHER=inside,
             )
         if isinstance(spec, RequestSpec):
-            for place, other in _owners(spec.raw.get("spec")):
+            for place, other in _owners(spec.raw.get("spec"), guest.uuid):
                 if place and other != guest.uuid:
                     yield problem(
                         f"{guest.title}'s request spec holds the {place[1:]} of "
@@ -203,15 +204,20 @@ def _cards(guest: Guest, cloud: Cloud, instance: Instance) -> Iterator[Problem]:
         )
 
 
-def _owners(written: object, place: str = "") -> Iterator[tuple[str, str]]:
-    """Yield each `instance_uuid` of a stored object, and its place."""
+_OWNER = re.compile(r'"instance_uuid"\s*:\s*"([^"]*)"')
+
+
+def _owners(written: object, own: str) -> Iterator[tuple[str, str]]:
+    """Yield each `instance_uuid` of a stored object, and its place; nothing if all are `own`."""
     if not isinstance(written, str) or "instance_uuid" not in written:
         return
+    if all(name == own for name in _OWNER.findall(written)):
+        return  # most objects: their JSON, which is long, need not be read
     try:
         stored = json.loads(written)
     except (ValueError, RecursionError):
         return  # other checks report what can't be read
-    stack: list[tuple[str, object]] = [(place, stored)]
+    stack: list[tuple[str, object]] = [("", stored)]
     while stack:
         where, value = stack.pop()
         if isinstance(value, list):

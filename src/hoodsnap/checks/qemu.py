@@ -14,7 +14,7 @@ from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.database.instance import Instance
 from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.domain.domain_xml import DomainXML
-from hoodsnap.facts.fact import known, text, value_of
+from hoodsnap.facts.fact import known, text
 from hoodsnap.facts.process.command_line import CommandLine
 from hoodsnap.facts.process.process import GONE, Process
 from hoodsnap.phrase import brief
@@ -338,8 +338,7 @@ def _pair(user: tuple[int, int]) -> str:
 
 def _is_apart(host: Host, process: Process) -> bool:
     """True if the process has another user namespace than the collector, or if that is unknown."""
-    answer = host.bundle.last("host", "readlink /proc/self/ns/*", host.name)
-    own = known(lambda: value_of(answer, "the collector's namespaces", dict[str, str]).get("user"))
+    own = known(lambda: host.hypervisor.namespaces.get("user"))
     theirs = known(lambda: process.namespaces.get("user"))
     return own is None or theirs is None or own != theirs
 

@@ -475,9 +475,9 @@ def partial_deletion(guest: Guest, instance: Instance) -> Problems:
     bug 1392527.
     """
     age = _age(instance)
-    since = since_written(instance.updated_at, instance.said["row"].at)
     if not instance.deleted and instance.task_state == "deleting":
         if age > MINUTES:
+            since = since_written(instance.updated_at, instance.said["row"].at)
             yield problem(
                 f"{guest.title} has been stuck in deleting{since}{_failed(instance)}",
                 says(instance, task_state="deleting", updated_at=instance.updated_at),
@@ -486,6 +486,7 @@ def partial_deletion(guest: Guest, instance: Instance) -> Problems:
     elif not instance.deleted and instance.vm_state == "deleted":
         if age > MINUTES and instance.task_state is None:
             half = says(instance, vm_state="deleted", updated_at=instance.updated_at)
+            since = since_written(instance.updated_at, instance.said["row"].at)
             has = "has had" if since else "has"
             yield problem(
                 f"{guest.title} {has} vm_state deleted{since}, but its row is not marked deleted",

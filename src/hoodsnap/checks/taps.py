@@ -411,9 +411,8 @@ def _unrecognized(guest: Guest, tap: Tap, port: Port) -> Iterator[_Fault]:
         none = says(tap, name=tap.name, attached_mac=None)
         yield _Fault("has no attached-mac in Open vSwitch, so no agent wires it", none)
     assert guest.host is not None  # noqa: S101 (checked by the caller)
-    others = guest.host.network.taps.values()
     # Releases of OVN before 20.12 mark no tap.
-    marks = is_ovn(guest.host, port) and any(_of(lambda: it.installed) for it in others)  # noqa: B023
+    marks = is_ovn(guest.host, port) and guest.host.network.has_installed
     if marks and _of(lambda: not tap.installed):
         none = says(tap, name=tap.name, installed=False)
         yield _Fault("was not installed by ovn-controller (no ovn-installed)", none)

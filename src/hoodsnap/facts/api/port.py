@@ -332,6 +332,14 @@ class Ports:
                 self.agents[uuid] = Agent(raw=raw, said={"agent": answer})
 
     @cached_property
+    def agents_on(self) -> Mapping[str, tuple[Agent, ...]]:
+        """Host in neutron → its agents. A cloud has thousands, and every port is about one host."""
+        found: dict[str, list[Agent]] = {}
+        for agent in (self.agents or {}).values():
+            found.setdefault(agent.host, []).append(agent)
+        return {host: tuple(agents) for host, agents in found.items()}
+
+    @cached_property
     def sees_all(self) -> bool:
         """True if the user sees all projects' ports. Only such users see bindings."""
         return any("binding:host_id" in port.raw for port in self.by_id.values())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple, get_args, get_origin, get_type_hints
 
 from hoodsnap.bundle import Answer
@@ -164,7 +165,7 @@ class Guest:
         volumes = (device.get("volume_id") for device in instance.devices)
         return frozenset(volume for volume in volumes if isinstance(volume, str))
 
-    @property
+    @cached_property
     def is_here(self) -> bool:
         """True if nova's records have it on this captured host.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from urllib.parse import urlsplit
 
 from hoodsnap.bundle import Answer, Bundle
@@ -68,7 +69,7 @@ class LibvirtDaemon:
                 return False
         return process.space is None or not self.spaces or process.space in self.spaces
 
-    @property
+    @cached_property
     def of_system(self) -> bool | None:
         """True if it is the system's libvirt for QEMU, which nova uses; None if not collected."""
         if self.uri is None:

@@ -366,6 +366,16 @@ class Instance(Fact):
 
         Raises `UnheardError` if they were not collected.
         """
+        if table not in self._rows_read:
+            self._rows_read[table] = self._read_rows(table)
+        return self._rows_read[table]
+
+    @cached_property
+    def _rows_read(self) -> dict[str, tuple[Row, ...]]:
+        """Live rows by table, filled by `rows`: several checks read the same ones."""
+        return {}
+
+    def _read_rows(self, table: str) -> tuple[Row, ...]:
         key = (self.database, table)
         if self.tables is None or self.archived:
             raise UnheardError(f"the instance's rows in {table} were not collected")

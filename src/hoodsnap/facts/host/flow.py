@@ -10,11 +10,15 @@ from hoodsnap.bundle import Answer
 
 _DUMP = re.compile(r"ovs-ofctl .*dump-flows br-int (in_port|reg5)=(\d+)")
 
-_TABLE = re.compile(r"\btable=(\d+),")
+# Each pattern starts with plain text, which `re` finds much faster than a word's boundary.
+_TABLE = re.compile(r"table=(?<!\wtable=)(\d+),")
 
-_SOURCE = re.compile(r"\bdl_src=([0-9a-f:]+)")
+_SOURCE = re.compile(r"dl_src=(?<!\wdl_src=)([0-9a-f:]+)")
 
-_ADDRESS = re.compile(r"\b(?:nw_src|arp_spa)=([\d.]+)")
+_ADDRESSES = (
+    re.compile(r"nw_src=(?<!\wnw_src=)([\d.]+)"),
+    re.compile(r"arp_spa=(?<!\warp_spa=)([\d.]+)"),
+)
 
 TRANSIENT = 60
 """Table in which neutron's Open vSwitch firewall marks a port's packets."""
@@ -63,7 +67,9 @@ class PortFlows:
     @cached_property
     def addresses(self) -> frozenset[str]:
         """IPv4 addresses from which the rules let the port send."""
-        return frozenset(_ADDRESS.findall(self._text("in_port"))) - {"0.0.0.0"}  # noqa: S104
+        text = self._text("in_port")
+        found = {address for pattern in _ADDRESSES for address in pattern.findall(text)}
+        return frozenset(found) - {"0.0.0.0"}  # noqa: S104
 
     def _text(self, part: str) -> str:
         return str(self.said[part].value)

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from hoodsnap.bundle import Answer
-from hoodsnap.facts.fact import UnheardError, caught, text, value_of
+from hoodsnap.facts.fact import UnheardError, caught, is_true, text, value_of
 from hoodsnap.facts.host.dhcp import DhcpHosts, read_dhcp_hosts
 from hoodsnap.facts.host.flow import PortFlows, read_flows
 from hoodsnap.facts.host.namespace import NAMESPACES, Namespace, addresses_of, read_namespaces
@@ -61,6 +61,11 @@ class HostNetwork:
             prefix: self._tap(prefix, links.get(prefix, {}), rows.get(prefix, {}))
             for prefix in sorted(links.keys() | rows.keys())
         }
+
+    @cached_property
+    def has_installed(self) -> bool:
+        """True if OVN's controller marked a tap as installed."""
+        return any(is_true(lambda: tap.installed) for tap in self.taps.values())  # noqa: B023
 
     @cached_property
     def prefixes_of(self) -> Mapping[str, tuple[str, ...]]:

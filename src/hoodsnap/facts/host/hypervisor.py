@@ -61,6 +61,12 @@ class Hypervisor:
         return value_of(answer, "qemu.conf", dict[str, str]).get(name, default)
 
     @cached_property
+    def namespaces(self) -> Mapping[str, str]:
+        """The collector's namespaces: `user` → `user:[4026531837]`."""
+        answer = self.answer("host", "readlink /proc/self/ns/*")
+        return value_of(answer, "the collector's namespaces", dict[str, str])
+
+    @cached_property
     def capabilities(self) -> Element:
         """libvirt's `<capabilities>`: the host and its emulators."""
         answer = self.answer("libvirt", CAPABILITIES)

@@ -92,12 +92,12 @@ class Log(Fact):
             for uuid, parts in said.items()
         }
 
-    @property
+    @cached_property
     def owner(self) -> str | None:
         """UUID of the VM whose start QEMU's log shows last; None if it shows no start."""
         lines = value_of(self.said.get("qemu"), "QEMU's log", str).splitlines()
-        started = [line.split()[-1].lower() for line in lines if line.startswith("-uuid ")]
-        return started[-1] if started else None
+        started = (line for line in reversed(lines) if line.startswith("-uuid "))
+        return next((line.split()[-1].lower() for line in started), None)
 
     @cached_property
     def _lines(self) -> list[str] | UnheardError:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
 from hoodsnap.bundle import Answer
@@ -212,7 +213,7 @@ class Tap(Fact):
             raise UnheardError(f"tap{self.prefix} does not exist on the host")
         return self.links["tap"]
 
-    @property
+    @cached_property
     def _row(self) -> OvsInterface | None:
         if isinstance(self.rows, UnheardError):
             raise UnheardError(str(self.rows))

@@ -195,12 +195,12 @@ class CommandLine:
         return None if said is None else read_properties(said, "enable").get("enable") == "on"
 
     @cached_property
+    def _listed_objects(self) -> Sequence[Properties]:
+        return [read_properties(value, "qom-type") for value in self.options.get("object", ())]
+
+    @cached_property
     def _objects(self) -> Mapping[str, Properties]:
-        found = {}
-        for value in self.options.get("object", ()):
-            thing = read_properties(value, "qom-type")
-            found[str(thing.get("id"))] = thing
-        return found
+        return {str(thing.get("id")): thing for thing in self._listed_objects}
 
     @property
     def backing_kib(self) -> int | None:
@@ -339,14 +339,15 @@ class CommandLine:
 
         None if the command line names no such folder, as before libvirt 1.3.3.
         """
-        for path in self._paths_of_libvirt():
+        for path in self._paths_of_libvirt:
             name = path.rpartition("/")[0].rpartition("/")[2]
             if OF_A_DOMAIN.fullmatch(name):
                 return name
         return None
 
-    def _paths_of_libvirt(self) -> Iterable[str]:
-        objects = (read_properties(value, "qom-type") for value in self.options.get("object", ()))
+    @cached_property
+    def _paths_of_libvirt(self) -> Sequence[str]:
+        objects = self._listed_objects
         keys = [thing.get("file") for thing in objects if thing.get("id") == "masterKey0"]
         return [path for path in (*keys, *self.monitors) if isinstance(path, str)]
 
@@ -357,7 +358,7 @@ class CommandLine:
         It is found from the secrets' key or the monitor socket below it; None if the command line
         names neither.
         """
-        for path in self._paths_of_libvirt():
+        for path in self._paths_of_libvirt:
             folder = path.rpartition("/")[0]
             if OF_A_DOMAIN.fullmatch(folder.rpartition("/")[2]):
                 folder = folder.rpartition("/")[0]

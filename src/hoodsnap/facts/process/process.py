@@ -255,14 +255,14 @@ class Process(Fact):
         found = re.search(r"^VmSwap:\s+(\d+) kB", status, re.MULTILINE | re.ASCII)
         return _count(found[1] if found else "", f"/proc/{self.pid}/status")
 
-    @property
+    @cached_property
     def uid(self) -> int:
         """Effective user id."""
         status = self._text("status")
         found = re.search(r"^Uid:\s+\d+\s+(\d+)", status, re.MULTILINE | re.ASCII)
         return _count(found[1] if found else "", f"/proc/{self.pid}/status")
 
-    @property
+    @cached_property
     def gid(self) -> int:
         """Effective group id."""
         status = self._text("status")
@@ -352,12 +352,12 @@ class Process(Fact):
             raise UnheardError(f"{query}: the kernel did not report the names of the taps")
         return frozenset(str(name) for name in tuns)
 
-    @property
+    @cached_property
     def namespaces(self) -> Mapping[str, str]:
         """`pid`, `mnt`, `net` → `mnt:[4026531841]`; processes with the same number share one."""
         return value_of(self.said.get("ns"), f"readlink /proc/{self.pid}/ns/*", dict[str, str])
 
-    @property
+    @cached_property
     def space(self) -> str | None:
         """PID namespace; None if it was not collected. A container may have its own."""
         try:
