@@ -21,8 +21,8 @@ from hoodsnap.facts.host.locks import LOCKS, FileLock
 from hoodsnap.facts.host.log import Log
 from hoodsnap.facts.process.process import Process
 
-RESTS = frozenset(["stopped", "suspended", "shelved", "soft-delete", "error"])
-"""States of a server whose guest nova does not start."""
+RESTS = frozenset(["stopped", "suspended", "shelved", "soft-delete"])
+"""States of a server whose guest is off."""
 
 
 @check(Severity.ERROR)
