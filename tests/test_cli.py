@@ -119,11 +119,15 @@ def test_a_fifo_is_announced_and_a_pipe_of_the_shell_is_not(tmp_path: Path) -> N
         in done.stderr.decode()
     )
     reading, writing = os.pipe()
-    with os.fdopen(writing, "wb") as pipe:
-        writer = threading.Thread(target=lambda: (pipe.write(HEALTHY.read_bytes()), pipe.close()))
-        writer.start()
-        done = hoodsnap("check", f"/dev/fd/{reading}")
-        writer.join()
+
+    def write() -> None:
+        with os.fdopen(writing, "wb") as pipe:
+            pipe.write(HEALTHY.read_bytes())
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    done = hoodsnap("check", f"/dev/fd/{reading}")
+    writer.join()
     os.close(reading)
 
     assert done.returncode == 0

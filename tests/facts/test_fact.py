@@ -40,7 +40,7 @@ def test_a_field_without_a_place_is_in_the_facts_own_answer() -> None:
     ]
     assert isinstance(instance, Instance)
 
-    assert instance.where("vm_state")[0] is instance.said["row"]
+    assert instance.where("user_id")[0] is instance.said["row"]
     assert instance.where("devices")[0] is instance.said["mappings"]
 
 

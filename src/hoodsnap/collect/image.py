@@ -114,8 +114,8 @@ def ask_images(
     # Volumes in files are on other file systems, which can be full, too.
     inside = tuple(f"{folder}/" for folder in dirs)
     shares = sorted({os.path.dirname(path) for path in found if not path.startswith(inside)})
-    for folder in shares[:_MOST_SHARES]:
-        survey.ask_room(folder)
+    for share in shares[:_MOST_SHARES]:
+        survey.ask_room(share)
 
 
 def ask_again(
