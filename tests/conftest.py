@@ -452,8 +452,13 @@ class RecordedHost:
         self.bundle = self.bundle.with_answers(answers)
 
     def end(self, name: str) -> None:
-        """Remove a guest's QEMU process."""
+        """Remove a guest's QEMU process, and its locks."""
         pid = self.pid(name)
+        files = self.last("kernel", f"ls -lL /proc/{pid}/fd").value
+        own = {f":{file['ino']} " for file in files if int(file["flags"], 8) & os.O_RDWR}
+        locks = self.last("kernel", "/proc/locks").value.splitlines(keepends=True)
+        left = [line for line in locks if not any(inode in line for inode in own)]
+        self.set("kernel", "/proc/locks", "".join(left))
         listed = self.last("kernel", "ls -l /proc/*/exe").value
         self.set("kernel", "ls -l /proc/*/exe", [line for line in listed if line["pid"] != pid])
         self.drop(lambda answer: not (answer.layer == "kernel" and answer.subject == str(pid)))

@@ -7,6 +7,7 @@ import io
 import json
 import subprocess
 import sys
+import tracemalloc
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -258,3 +259,33 @@ def _read_or_refuse(data: bytes) -> None:
     except UnreadableBundleError as refusal:
         assert "\n" not in str(refusal)
         assert str(refusal)
+
+
+def test_an_endless_device_is_refused_after_its_first_part() -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(UnreadableBundleError, match="it is not valid JSON"):
+            load(Path("/dev/zero"))
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert most < 16 << 20
+
+
+@pytest.mark.parametrize("begin", [b"", b"{", b" [", b"\x1f\x8b", b"\x28\xb5\x2f\xfd"])
+def test_a_stream_that_goes_on_is_refused_at_the_limit(
+    begin: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bounds, "LARGEST", 3 << 20)
+    left = [begin + b" " * ((1 << 20) - len(begin)), *[b" " * (1 << 20)] * 9]
+
+    class Endless(io.RawIOBase):
+        def read(self, size: int = -1) -> bytes:
+            return left.pop(0)
+
+    monkeypatch.setattr(sys, "stdin", type("Stream", (), {"buffer": Endless()})())
+    with pytest.raises(UnreadableBundleError):
+        load(Path("-"))
+
+    assert len(left) == (9 if not begin else 6)

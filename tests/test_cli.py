@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,36 @@ def test_an_empty_standard_input_is_named() -> None:
 
     assert done.returncode == 3
     assert done.stderr == b"hoodsnap: standard input can't be read: it is empty\n"
+
+
+def test_a_fifo_is_announced_and_a_pipe_of_the_shell_is_not(tmp_path: Path) -> None:
+    """Opening a FIFO waits for a program that writes, however long that takes."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    writer = threading.Thread(target=lambda: fifo.write_bytes(HEALTHY.read_bytes()))
+    writer.start()
+    done = hoodsnap("check", fifo)
+    writer.join()
+
+    assert done.returncode == 0
+    assert (
+        f"hoodsnap: reading {fifo}, a FIFO: another program has to write the bundle\n"
+        in done.stderr.decode()
+    )
+    reading, writing = os.pipe()
+
+    def write() -> None:
+        with os.fdopen(writing, "wb") as pipe:
+            pipe.write(HEALTHY.read_bytes())
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    done = hoodsnap("check", f"/dev/fd/{reading}")
+    writer.join()
+    os.close(reading)
+
+    assert done.returncode == 0
+    assert b"FIFO" not in done.stderr
 
 
 def test_a_finding_of_another_server_does_not_fail_the_chosen_one(broken: Path) -> None:

@@ -142,7 +142,7 @@ FOUND = {
     "shelve-image-gone": ["error shelve-image-unusable of vm-shelved"],
     "backend-renamed": ["warning volume-backend-down of "],
     "db-image-card": ["warning card-model-mismatch of vm-duo"],
-    "image-deactivated": ["warning image-not-usable of vm-snap"],
+    "image-deactivated": ["note image-not-usable of vm-snap"],
     "image-replaced": ["warning image-record-differs of vm-snap"],
     "volume-extend-failed": ["warning volume-stuck of vm-bfv"],
     "volume-multiattach": ["warning volume-disk-differs of vm-data"],

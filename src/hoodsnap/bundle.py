@@ -205,9 +205,9 @@ def load(path: Path, measured: Measured | None = None) -> Bundle:
         if recorded.is_named(path):
             return parse(recorded.read(path), measured)
         if path == STDIO:
-            return parse(read_up_to(sys.stdin.buffer, bounds.LARGEST), measured)
+            return parse(_content(sys.stdin.buffer), measured)
         with path.open("rb") as file:
-            return parse(read_up_to(file, bounds.LARGEST), measured)
+            return parse(_content(file), measured)
     except recorded.UnknownRecordingError as error:
         raise UnreadableBundleError(str(error)) from None
     except OSError as error:
@@ -371,10 +371,10 @@ def _no_constant(name: str) -> None:
 def _decompressed(data: bytes) -> bytes:
     most = bounds.unpacked(len(data))
     try:
-        if data.startswith(b"\x1f\x8b"):
+        if data.startswith(_GZIP):
             with gzip.GzipFile(fileobj=io.BytesIO(data)) as stream:
                 data = read_up_to(stream, most)
-        elif data.startswith(b"\x28\xb5\x2f\xfd"):
+        elif data.startswith(_ZSTD):
             data = _read_zstd(data, most)
         else:
             most = bounds.LARGEST
@@ -401,12 +401,46 @@ def _read_zstd(data: bytes, most: int) -> bytes:
     return out
 
 
+_PART = 1 << 20
+"""Bytes that are read at once."""
+
+
+def _content(stream: BinaryIO) -> bytes:
+    """Return the content of a bundle's stream; only its beginning if that can't begin a bundle.
+
+    So an endless stream (`/dev/zero`) costs one part of memory. Raises `UnreadableBundleError` if
+    it has more than `bounds.LARGEST` bytes.
+    """
+    # Its value is not copied, so a bundle is in memory once.
+    whole = io.BytesIO()
+    while part := stream.read(_PART):
+        if not whole.tell() and not _may_begin(part):
+            return part
+        if whole.tell() + len(part) > bounds.LARGEST:
+            raise UnreadableBundleError(f"it is larger than {bounds.LARGEST >> 30} GiB")
+        whole.write(part)
+    return whole.getvalue()
+
+
+def _may_begin(part: bytes) -> bool:
+    """True if a compressed file or a JSON document can begin like this."""
+    text = part.lstrip(b" \t\r\n")
+    return part.startswith((_GZIP, _ZSTD)) or text[:1] in _JSON or (not text and len(part) < _PART)
+
+
+_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+"""First bytes of compressed files."""
+
+_JSON = frozenset(bytes([byte]) for byte in b'{["-0123456789tfn')
+"""First bytes of JSON documents."""
+
+
 def read_up_to(stream: BinaryIO | Any, most: int) -> bytes:
     """Return the content of a stream; if it is longer than `most` bytes, only a little more than
     that, so that the caller can refuse it."""
     # In parts: a single read of `most` bytes makes Python allocate all of them.
     parts, size = [], 0
-    while size <= most and (part := stream.read(1 << 20)):
+    while size <= most and (part := stream.read(_PART)):
         parts.append(part)
         size += len(part)
     return b"".join(parts)

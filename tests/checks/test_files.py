@@ -5,6 +5,9 @@ from __future__ import annotations
 import pytest
 from tests.conftest import RecordedHost, healthy_report
 
+from hoodsnap.findings.advice import WORKED, instructions
+from hoodsnap.findings.gating import Gates
+
 NOBODY = "00000000-0000-4000-8000-000000000001"
 
 
@@ -26,6 +29,25 @@ def test_instances_path_not_mounted(host: RecordedHost) -> None:
         f"/var/lib/nova/instances on vm does not show the folder in which vm-plain has files open (PID {host.pid('vm-plain')})"
         in host.headlines()
     )
+
+
+def test_nova_compute_is_started_only_after_the_folders_are_back(host: RecordedHost) -> None:
+    _lose_all_folders(host)
+
+    report = host.report()
+    [found] = [one for one in report.findings if one.check.name == "instances-path-not-mounted"]
+    steps = instructions(found)
+    changes = [command.text for step in steps for command in step.commands if command.changes]
+    assert changes == [
+        "systemctl stop nova-compute", f"mount {host.top}", "systemctl start nova-compute"
+    ]  # fmt: skip
+    at = next(at for at, step in enumerate(steps) if step.prose.startswith("Once it shows them"))
+    assert steps[at - 1].prose == f"{WORKED}the instances directory shows a folder for each server:"
+    guest = next(guest for guest in report.cloud.guests if guest.name == "vm-plain")
+    gates = Gates(report.findings, report.skips)
+    assert "systemctl restart nova-compute" in [
+        item.danger.command for item in gates.of(guest) if item.forbidden_by
+    ]
 
 
 def test_instances_path_not_mounted_if_all_are_missing(host: RecordedHost) -> None:

@@ -55,6 +55,12 @@ def metadata(host: RecordedHost, name: str, key: str, value: str) -> None:
     assert edited
 
 
+def healthy_machine_type(host: RecordedHost, name: str) -> str:
+    instance = host.guest(name).instance
+    assert instance is not None
+    return instance.image_copy["hw_machine_type"]
+
+
 def test_shelve_image_unusable(host: RecordedHost) -> None:
     gone = shelved(host)
     listed = host.last("glance", LIST).value
@@ -93,9 +99,17 @@ def test_a_shelve_image_of_another_server(host: RecordedHost, field: str) -> Non
 
 
 def test_image_not_usable(host: RecordedHost) -> None:
+    image(host, image_of(host, "vm-snap"), status="killed")
+
+    assert host.headlines() == ["vm-snap's image plain-snap is killed in glance"]
+    assert [found.severity.word for found in host.report().findings] == ["warning"]
+
+
+def test_an_image_that_was_deactivated_on_purpose_is_a_note(host: RecordedHost) -> None:
     image(host, image_of(host, "vm-snap"), status="deactivated")
 
     assert host.headlines() == ["vm-snap's image plain-snap is deactivated in glance"]
+    assert [found.severity.word for found in host.report().findings] == ["note"]
 
 
 def test_an_image_that_was_deleted_is_no_finding(host: RecordedHost) -> None:
@@ -141,6 +155,14 @@ def test_a_property_that_the_server_never_got_is_a_note(host: RecordedHost) -> N
         "vm-snap's copy of image plain-snap has hw_video_model virtio, but it is vga in glance,"
         " which has not changed it since"
     ]
+
+
+def test_a_machine_type_that_nova_manage_updated_is_legal(host: RecordedHost) -> None:
+    """`nova-manage libvirt update_machine_type` changes the server's copy, not the image."""
+    own = healthy_machine_type(host, "vm-snap")
+    image(host, image_of(host, "vm-snap"), hw_machine_type=f"{own}-5.2")
+
+    assert host.findings() == []
 
 
 def test_another_kernel_than_the_images(host: RecordedHost) -> None:

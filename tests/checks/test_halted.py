@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 from tests.checks.test_error import changes, fail, fault_in_api, switch_off
 from tests.checks.test_moves import state as set_state
 from tests.conftest import RecordedHost
+
+from hoodsnap.findings.advice import instructions
 
 CRASHED, BY_ITSELF = 3, 1
 
@@ -83,3 +87,31 @@ def test_a_guest_that_shuts_down_takes_moments(host: RecordedHost) -> None:
     set_state(host, "vm-plain", 4, 0)
 
     assert "qemu-does-not-end" not in "".join(host.findings())
+
+
+@pytest.mark.parametrize(("seconds", "found"), [(20, False), (90, True)])
+def test_a_qemu_whose_threads_wait_does_not_end_either(
+    host: RecordedHost, seconds: int, found: bool
+) -> None:
+    """The process is in state S, because only one of its threads waits in the kernel."""
+    set_state(host, "vm-plain", 4, 0)
+    asked = host.last("libvirt", f"virsh domstate --reason {host.domain('vm-plain')}").at
+    told = asked - timedelta(seconds=seconds)
+    query = f"tail -c 65536 /var/log/libvirt/qemu/{host.domain('vm-plain')}.log"
+    line = f"{told:%Y-%m-%dT%H:%M:%S.%fZ} qemu-system-x86_64: terminating on signal 15 from pid 9 (libvirtd)"
+    host.set("logs", query, f"{host.last('logs', query).value}\n{line}\n")
+
+    said = f"vm-plain's domain is in shutdown (unknown), but its QEMU (PID {host.pid('vm-plain')}) does not end"
+    assert (said in host.headlines()) is found
+
+
+def test_a_server_in_error_whose_guest_shuts_down(host: RecordedHost) -> None:
+    """Its QEMU is alive, and nothing tells that it was ended: the error is reported, not the QEMU."""
+    set_state(host, "vm-plain", 4, 0)
+    fail(host, "vm-plain")
+
+    [finding] = host.report().findings
+    assert finding.check.name == "server-in-error"
+    assert finding.headline.startswith("vm-plain is in error in nova")
+    assert "its domain is in shutdown (unknown)" in finding.headline
+    assert not any(command.changes for step in instructions(finding) for command in step.commands)

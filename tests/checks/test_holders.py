@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
+import pytest
 from tests.conftest import RecordedHost
 
 
@@ -79,10 +82,53 @@ def test_locks_of_the_guests_qemu_and_of_libvirt_are_legal(host: RecordedHost) -
     assert host.findings() == []
 
 
-def test_the_locks_of_a_guest_that_has_just_died_are_not_reported(host: RecordedHost) -> None:
-    _lock(host, "vm-plain", "999: OFDLCK ADVISORY  READ -1 {} 100 101")
-    host.end("vm-plain")
-    query = f"virsh domstate --reason {host.domain('vm-plain')}"
+def _die(host: RecordedHost, name: str, *, after_the_locks: bool) -> None:
+    """Let a guest that nova calls active be off, without a line about it in a log."""
+    host.end(name)
+    query = f"virsh domstate --reason {host.domain(name)}"
     host.set("libvirt", query, {"state": 5, "reason": 3})
+    rows = host.last("libvirt", "virsh list --all").value
+    off = [row | {"id": None} if row["uuid"] == host.uuid(name) else row for row in rows]
+    host.set("libvirt", "virsh list --all", off)
+    if after_the_locks:
+        read = host.last("kernel", "/proc/locks").at
+        host.bundle = host.bundle.with_answers(
+            answer.model_copy(update={"at": read + timedelta(seconds=1)})
+            if answer.query == query
+            else answer
+            for answer in host.bundle.answers
+        )
 
-    assert not any("disk-locked-by-another" in line for line in host.findings())
+
+def test_the_locks_of_a_guest_that_has_just_died_are_not_reported(host: RecordedHost) -> None:
+    _die(host, "vm-plain", after_the_locks=True)
+    _lock(host, "vm-plain", "999: OFDLCK ADVISORY  READ -1 {} 100 101")
+
+    report = host.report()
+    assert not any(one.check.name == "disk-locked-by-another" for one in report.everything())
+    assert "its QEMU may have ended after the locks were read" in [
+        skip.reason for skip in report.skips if skip.check.name == "disk-locked-by-another"
+    ]
+
+
+@pytest.mark.parametrize("state", ["active", "error"])
+def test_a_lock_on_the_disk_of_a_guest_that_was_off_before(host: RecordedHost, state: str) -> None:
+    """nova wants such a server to run, or gave it up; no log tells of the lock."""
+    _die(host, "vm-plain", after_the_locks=False)
+    _lock(host, "vm-plain", "999: OFDLCK ADVISORY  READ -1 {} 100 101")
+    host.row("instances", host.uuid("vm-plain"), vm_state=state)
+    host.server(host.uuid("vm-plain"), vm_state=state)
+
+    assert (
+        f"A program has locked vm-plain's disk …/{host.uuid('vm-plain')[:8]}/disk, which is off"
+        in host.headlines()
+    )
+
+
+def test_a_guest_that_is_off_without_a_lock_is_decided(host: RecordedHost) -> None:
+    _die(host, "vm-plain", after_the_locks=True)
+    assert "disk-locked-by-another" not in [
+        skip.check.name
+        for skip in host.report().skips
+        if skip.guest is not None and skip.guest.name == "vm-plain"
+    ]

@@ -220,6 +220,18 @@ def test_evacuated_guest_still_running_is_a_note_if_off(host: RecordedHost) -> N
     assert about(host, "vm-stopped") == ["note evacuated-guest-still-running on vm"]
 
 
+def test_a_host_that_was_not_asked_may_still_have_an_evacuated_guest(host: RecordedHost) -> None:
+    believe(host, "vm-plain")
+    evacuated(host, "vm-plain")
+    host.silence("libvirt")
+    host.silence("kernel")
+
+    report = host.report()
+    assert "evacuated-guest-still-running" not in {one.check.name for one in report.everything()}
+    skips = [skip for skip in report.skips if skip.guest and skip.guest.name == "vm-plain"]
+    assert "evacuated-guest-still-running" in [skip.check.name for skip in skips]
+
+
 @pytest.mark.parametrize("status", ["completed", "failed", "error"])
 def test_a_finished_evacuation_is_no_finding(host: RecordedHost, status: str) -> None:
     believe(host, "vm-stopped")

@@ -559,3 +559,17 @@ def test_stuck_task_state_if_its_action_has_ended(
     assert bool(headlines) == found
     if found:
         assert headlines[0].endswith(", but its suspend has ended")
+
+
+def test_an_unknown_time_for_the_shutdown_is_not_a_short_one(host: RecordedHost) -> None:
+    """The image may allow the guest half an hour, and only the database tells."""
+    since = f"{host.bundle.started - timedelta(minutes=15):%Y-%m-%dT%H:%M:%SZ}"
+    uuid = host.uuid("vm-plain")
+    host.server(uuid, **{"OS-EXT-STS:task_state": "powering-off", "updated": since})
+    host.silence("nova-db")
+
+    report = host.report()
+    assert "stuck-task-state" not in {found.check.name for found in report.everything()}
+    assert _reasons(report, "stuck-task-state", "vm-plain") == [
+        "how long nova waits for the guest's shutdown was not collected"
+    ]

@@ -8,6 +8,8 @@ from typing import Any
 
 from tests.conftest import RecordedHost
 
+from hoodsnap.bundle import Answer
+
 KEY_OF_CEPH = "1d2e3f40-5162-4738-94a5-b6c7d8e9fa0b"
 
 
@@ -128,6 +130,55 @@ def test_a_nearly_full_file_system_is_not_full(host: RecordedHost) -> None:
     host.set("images", f"stat -f {host.top}", room | {"bavail": 1024})
 
     assert not any("file-system-full" in line for line in host.findings())
+
+
+FOLDERS = "stat -f / /run /tmp /var /var/lib/libvirt /var/lib/nova /var/log"
+
+
+def rooms(host: RecordedHost, **fields: int) -> None:
+    """Add the answer about the host's own file systems; /var/log has these fields."""
+    room = host.last("images", f"stat -f {host.top}").value
+    log = room | {"blocks": 1 << 18} | fields
+    raw = host.last("host", "hostname").model_dump(exclude={"value", "error"})
+    host.add(Answer(**raw | {"query": FOLDERS, "value": {"/": room, "/var/log": log}}))
+
+
+def test_host_file_system_full(host: RecordedHost) -> None:
+    rooms(host, bavail=0)
+
+    assert host.headlines() == ["/var/log on vm is full: no space is free"]
+    [finding] = host.report().findings
+    assert finding.severity.word == "warning"
+
+
+def test_a_file_system_without_inodes_is_full(host: RecordedHost) -> None:
+    rooms(host, files=1000, favail=0)
+
+    assert host.headlines() == ["/var/log on vm is full: no inode is free"]
+
+
+def test_the_hosts_own_file_systems_may_be_nearly_full(host: RecordedHost) -> None:
+    rooms(host, bavail=1024, files=0, favail=0)
+
+    assert host.findings() == []
+
+
+def test_the_file_system_of_the_disks_is_reported_once(host: RecordedHost) -> None:
+    room = host.last("images", f"stat -f {host.top}").value
+    host.set("images", f"stat -f {host.top}", room | {"bfree": 0, "bavail": 0})
+    rooms(host, bavail=1024)
+
+    assert [line.partition(":")[0] for line in host.findings()] == ["file-system-full"]
+
+
+def test_a_full_share_of_volumes_is_full(host: RecordedHost) -> None:
+    room = host.last("images", f"stat -f {host.top}")
+    raw = room.model_dump(exclude={"value", "error"})
+    share = "/var/lib/nova/mnt/12b79a0d1575f0e2a3d62627a7d10a43"
+    full = room.value | {"bfree": 0, "bavail": 0, "files": 10, "favail": 0}
+    host.add(Answer(**raw | {"query": f"stat -f {share}", "subject": share, "value": full}))
+
+    assert host.headlines() == [f"{share} on vm is full"]
 
 
 def to_rbd(host: RecordedHost, *names: str) -> None:

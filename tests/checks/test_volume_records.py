@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 from tests.checks.test_attachments import NOBODY, named, row_of, volume_says
-from tests.checks.test_volumes import encrypt, encrypted, shareable
+from tests.checks.test_volumes import disk as block_device
+from tests.checks.test_volumes import encrypt, encrypted, on_iscsi, shareable
 from tests.conftest import RecordedHost
 
 from hoodsnap.checks.volume_records import volume_disk_differs, volume_record_differs
@@ -206,3 +207,60 @@ def test_novas_own_choice_of_a_cache_mode_is_no_finding(host: RecordedHost) -> N
     cache(host, "writeback")
 
     assert host.findings() == []
+
+
+CRYPT = block_device("dm-7", "254:7", "") | {"name": "crypt-sdb", "type": "crypt", "wwn": None}
+
+
+@pytest.mark.parametrize(
+    ("source", "opened", "is_plain"),
+    [
+        ("/dev/mapper/crypt-sdb", "254:7", False),
+        ("/dev/sdb", "254:7", False),  # udev made the link to the device below again
+        ("/dev/sdb", "8:16", True),
+    ],
+)
+def test_a_volume_that_the_host_encrypts(
+    host: RecordedHost, source: str, opened: str, is_plain: bool
+) -> None:
+    volume, _ = host.volume("vm-data")
+    encrypted(host, volume)
+    cinders = host.bundle.by_layer["cinder"]
+    on_iscsi(host, source, [block_device("sdb", "8:16", "0x1", CRYPT)])
+    for answer in cinders:
+        host.add(answer)
+    block = {"path": source, "rdev": opened, "mode": "60660"}
+    host.hold("vm-data", lambda file: file | block if volume in file["path"] else file)
+
+    said = [line for line in host.headlines() if "plain text" in line]
+    assert len(said) == is_plain
+
+
+@pytest.mark.parametrize("both", [True, False])
+def test_a_snapshot_of_a_volume_in_a_file_changes_its_name(host: RecordedHost, both: bool) -> None:
+    """nova stores the new file's name, and cinder's attachment may keep the old one."""
+    volume, _ = host.volume("vm-data")
+    file = f"volume-{volume}.{NOBODY}"
+    connected(host, volume, {"name": file, "format": "qcow2"})
+    if both:
+        host.cinder(
+            lambda what, body: (
+                body
+                | {"connection_info": body["connection_info"] | {"name": file, "format": "qcow2"}}
+                if what == "attachment" and body["volume_id"] == volume
+                else body
+            )
+        )
+    live = f"virsh dumpxml {host.domain('vm-data')}"
+    host.edit("libvirt", live, f"/volume-{volume}'", f"/{file}'")
+
+    assert not {volume_record_differs, volume_disk_differs} & {
+        found.check for found in host.report().everything()
+    }
+
+
+def test_a_file_of_another_volume_is_not_a_snapshots(host: RecordedHost) -> None:
+    volume, _ = host.volume("vm-data")
+    connected(host, volume, {"name": f"volume-{NOBODY}"})
+
+    assert of(host, volume_record_differs.name) != []

@@ -330,7 +330,8 @@ def disk_deleted_but_open(guest: Guest, host: Host, domain: Domain, process: Pro
     held = [file for file in process.files if is_disk(file)]
     deleted = {file.path: file for file in held if file.deleted and file.path in named}
     for path, file in deleted.items():
-        there = _inode(host, path)
+        entry = host.images.entry(path)  # raises if it is unknown what the path leads to
+        there = entry.ino if entry is not None else None
         # The file may have its name back; a replaced base is base-replaced-or-truncated's.
         if there != file.ino and (file.writable or there is None):
             yield problem(
@@ -397,15 +398,6 @@ def _of_a_missing_file(
 
 def _kind(path: str) -> str:
     return "base image" if is_base(path) else "disk"
-
-
-def _inode(host: Host, path: str) -> int | None:
-    """Return the inode that a path leads to now; None if there is no file or no listing."""
-    try:
-        entry = host.images.entry(path)
-    except UnheardError:
-        return None
-    return entry.ino if entry is not None else None
 
 
 @check(Severity.ERROR)

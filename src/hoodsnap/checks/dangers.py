@@ -93,13 +93,15 @@ DANGERS = (
     Danger(
         "systemctl restart nova-compute",
         "destroys guests that nova-compute considers evacuated, and finishes, aborts or repeats "
-        "every task in flight; nova-compute may refuse to start, or create a new compute node",
+        "every task in flight; nova-compute may refuse to start, or create a new compute node; "
+        "without the file system of the disks it makes base images and disks in the wrong place",
         (
             "evacuated-guest-still-running",
             "host-identity-changed",
             "evacuation-record-armed",
             "live-migration-half-done",
             "base-image-reapable",
+            "instances-path-not-mounted",
             *LAST_COPY,
         ),
         "you know what the restart does to each server that has a task (stuck-task-state shows it)",

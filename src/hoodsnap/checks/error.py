@@ -56,7 +56,9 @@ def server_in_error(
     left.
 
     Traps: A server whose build failed never had a guest; its owner deletes it. A guest that runs
-    although the server is in error is reported by `error-but-running`.
+    although the server is in error is reported by `error-but-running`. A guest that is shutting
+    down still has its QEMU: wait until the domain is shut off (qemu-does-not-end reports a QEMU
+    that is stuck).
 
     Next: Read the fault and the server's history, and search nova's logs on the host of the failed
     step for the request id:
@@ -96,14 +98,15 @@ def server_in_error(
     if record.deleted or record.vm_state != "error" or not guest.carries_record:
         return
     nowhere = guest.is_nowhere
-    if not (guest.is_here or nowhere) or guest.process is not None:
+    ends = domain is not None and domain.state == DomainState.SHUTDOWN
+    if not (guest.is_here or nowhere) or (guest.process is not None and not ends):
         return
     for layer in ("libvirt", "kernel"):
         if layer in guest.unheard and not nowhere:
             raise UnheardError(guest.unheard[layer])
     if domain is None and not record.launched_at:
         return  # its build failed; the walk shows the fault
-    if domain is not None and domain.state not in OFF:
+    if domain is not None and domain.state not in OFF and not ends:
         return
     rest = _rest(guest, record)
     wrong = several(rest.wrong, 4)
@@ -120,7 +123,7 @@ def server_in_error(
         *rest.evidence,
         *ending(guest.log if domain is not None else None),
         severity=Severity.ERROR if rest.wrong else Severity.WARNING,
-        IN_ERROR="" if rest.wrong or nowhere else guest.uuid,
+        IN_ERROR="" if rest.wrong or nowhere or ends else guest.uuid,
     )
 
 

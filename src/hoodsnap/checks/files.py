@@ -30,8 +30,9 @@ def instances_path_not_mounted(host: Host, cloud: Cloud) -> Problems:
     The file system with the disks is not mounted, or another one is mounted over it.
 
     Either the folders of all servers on this host are missing at once, or running guests have files
-    open in a folder that is not visible there. A nova-compute that runs in this state creates
-    everything again in the wrong place.
+    open in a folder that is not visible there. A nova-compute that runs or is started in this state
+    makes `_base`, and the disks of servers that it builds or reboots hard, in the folder
+    below the mount point. The mount later hides those disks.
 
     Authority: The kernel, for the files that guests have open; the nova database, for the servers
     whose folders should exist.
@@ -45,19 +46,34 @@ def instances_path_not_mounted(host: Host, cloud: Cloud) -> Problems:
         cat /etc/fstab
         grep instances /proc/PID/mountinfo
 
-    Stop nova-compute, so that it creates nothing; guests keep running:
+    Stop nova-compute, so that it creates nothing in the wrong place. Guests keep running:
 
         systemctl stop nova-compute
 
-    Then mount or uncover the right file system, and start nova-compute.
+    List what it has created there. A server with a folder in this list was built or rebooted hard
+    in the meantime: its disk is here, and the mount will hide it.
+
+        ls -l INSTANCES_PATH
+
+    Then mount the file system of /etc/fstab. If another file system covers it, unmount only that
+    one instead:
+
+        mount INSTANCES_PATH
 
     It worked if the instances directory shows a folder for each server:
 
         ls -l INSTANCES_PATH
 
-    Not yet: Do not start or hard-reboot any server: nova would download new base images into the
-    wrong directory, and they would hide the right ones later. Do not remove anything below the
-    mount point.
+    Once it shows them, and not before, start nova-compute:
+
+        systemctl start nova-compute
+
+    It worked if the service is up:
+
+        openstack compute service list --service nova-compute
+
+    Not yet: Do not start or restart nova-compute before the instances directory shows the folders.
+    Do not start or hard-reboot any server until then. Do not remove anything below the mount point.
 
     Source: nova virt/libvirt/driver.py `_get_instance_disk_info`; mountinfo in Linux proc(5).
     """

@@ -25,6 +25,9 @@ from hoodsnap.phrase import brief
 BUSY = frozenset(["queued", "saving", "importing", "uploading"])
 """Statuses of an image whose data is not complete yet."""
 
+DEACTIVATED = "deactivated"
+"""Status of an image whose data an administrator withholds."""
+
 OF_DATA = ("checksum", "size", "disk_format", "container_format")
 """Fields that never change once an image is active."""
 
@@ -33,6 +36,10 @@ OF_OWNER = ("name", "owner")
 
 NOT_COPIED = ("img_mappings", "img_block_device_mapping")
 """Properties that are too long for nova's copy."""
+
+CHANGED_LATER = "hw_machine_type"
+"""Property whose copy `nova-manage libvirt update_machine_type` changes. machine-or-cpu-drift
+compares it with the domain."""
 
 NO_KERNEL = frozenset(["", "nokernel"])
 """Values of kernel_id for an image that is no kernel's."""
@@ -145,7 +152,8 @@ def image_not_usable(guest: Guest, cloud: Cloud, instance: Instance) -> Problems
     """The image of a server can't be downloaded from glance.
 
     The guest itself does not need it. But a rebuild, a rescue, an evacuation, and a move to a host
-    without this base image fail.
+    without this base image fail. An image that was deactivated is a note: only an administrator
+    does that, and on purpose.
 
     Authority: glance.
 
@@ -180,6 +188,7 @@ def image_not_usable(guest: Guest, cloud: Cloud, instance: Instance) -> Problems
         f"{guest.title}'s image {image.name or brief(instance.image)} is {image.status} in glance",
         says(instance, image=instance.image),
         says(image, id=image.id, status=image.status),
+        severity=Severity.NOTE if image.status == DEACTIVATED else None,
         IMAGE=instance.image,
     )
 
@@ -196,7 +205,8 @@ def image_record_differs(guest: Guest, cloud: Cloud, instance: Instance) -> Prob
     Authority: glance.
 
     Traps: The name, the owner and the properties of an image may change later. A snapshot of a
-    server has properties of its own. A rebuilt server may have an older image.
+    server has properties of its own. A rebuilt server may have an older image. An operator may have
+    updated the server's machine type.
 
     Next: Compare the image with the base image that the server uses, and with the other copies:
 
@@ -348,6 +358,8 @@ def _own_copy(guest: Guest, image: GlanceImage, instance: Instance) -> Iterator[
     for name, value in image.properties.items():
         own = copy.get(name)
         if own == value[:255] or name.startswith(NOT_COPIED) or value.startswith(WITHHELD):
+            continue
+        if name == CHANGED_LATER and own is not None:
             continue
         yield problem(
             f"{title} has {f'{name} {own}' if own is not None else f'no {name}'}, but it is "

@@ -110,17 +110,18 @@ def qemu_does_not_end(guest: Guest, domain: Domain, process: Process, log: Log |
     """The guest was ended, but its QEMU waits in the kernel and can't end.
 
     libvirt sent the process a signal. In state D no signal has an effect until the device or file
-    server for which the process waits answers. Until then, libvirt refuses every command for the
-    guest, nova fails with "Failed to terminate process", and no time-out ends it.
+    server for which the process waits answers; it may be only one of its threads that waits. Until
+    then, libvirt refuses every command for the guest, nova fails with "Failed to terminate
+    process", and no time-out ends it.
 
     Authority: The kernel, for the state of the process.
 
-    Traps: A guest that shuts down writes its last data, which takes moments; it is judged only if
-    its process is in state D, a minute after the signal to end, or if nova has given up.
+    Traps: A guest that shuts down writes its last data, which takes moments; it is judged only a
+    minute after the signal to end, if its process is in state D, or if nova has given up.
 
     Next: Check for what the process waits, and whether the storage of its disks answers:
 
-        ps -o pid,stat,lstart,wchan:24 -p PID
+        ps -L -o pid,tid,stat,lstart,wchan:24 -p PID
         cat /proc/PID/stack
         virsh domblklist --details NAME
         multipath -ll
@@ -147,9 +148,11 @@ def qemu_does_not_end(guest: Guest, domain: Domain, process: Process, log: Log |
     record = guest.record
     gave_up = _nova_gave_up(record, log)
     ending = domain.state == DomainState.SHUTDOWN
-    if not (ending and process.state == "D") and not (gave_up and domain.state in ON):
+    told = _told_to_end(domain, log)
+    stuck = ending and (process.state == "D" or told is not None)
+    if not stuck and not (gave_up and domain.state in ON):
         return
-    if not gave_up and _just_told_to_end(domain, log):
+    if not gave_up and told is not None and told < MOMENTS:
         return
     waits = " and waits in the kernel (state D)" if process.state == "D" else ""
     yield problem(
@@ -162,11 +165,11 @@ def qemu_does_not_end(guest: Guest, domain: Domain, process: Process, log: Log |
     )
 
 
-def _just_told_to_end(domain: Domain, log: Log | None) -> bool:
-    """True if libvirt sent QEMU the signal a moment ago: it writes its last data."""
+def _told_to_end(domain: Domain, log: Log | None) -> timedelta | None:
+    """Return the time since libvirt sent QEMU the signal to end; None if no log tells."""
     at = known(lambda: log.told_to_end_at if log is not None else None)
     asked = domain.said.get("state")
-    return at is not None and asked is not None and asked.at - at < MOMENTS
+    return asked.at - at if at is not None and asked is not None else None
 
 
 def _nova_gave_up(record: Server | Instance | None, log: Log | None) -> bool:

@@ -161,8 +161,8 @@ def disk_locked_by_another(
 
     Traps: nova itself copies and converts disks, but only while the server has a task; cinder does
     so while it moves a volume. libvirt's lock daemon locks the first byte of a file.
-    A guest that nova wants to run may have ended after the locks were read: for such a guest, QEMU
-    has to complain about a lock in its log.
+    A guest that nova wants to run may have ended after the locks were read: such a guest must have
+    been off before them, or QEMU must complain about a lock in its log.
 
     Next: Check which program has the disk open:
 
@@ -186,8 +186,7 @@ def disk_locked_by_another(
     runs = process is not None or domain.id is not None
     if runs and process is None:
         raise UnheardError("QEMU's process was not collected")
-    if not runs and not (_rests(guest) or _complains(log)):
-        return
+    may_be_own = not (runs or _rests(guest) or _complains(log) or _was_off(host, domain))
     own = {one.pid for one in guest.processes}
     for disk in domain.current.disks:
         if disk.image.type != "file" or disk.source is None or disk.read_only or disk.shareable:
@@ -196,6 +195,8 @@ def disk_locked_by_another(
             continue  # of another guest, whose QEMU may well hold it
         entry = host.images.entry(disk.source)
         for lock in _strange_locks(host, entry, own, runs=runs) if entry is not None else ():
+            if may_be_own:
+                raise UnheardError("its QEMU may have ended after the locks were read")
             where = phrase.place(disk.source)
             yield problem(
                 f"{_holder(host, entry, lock)} has locked {guest.title}'s disk {where}"
@@ -210,6 +211,17 @@ def disk_locked_by_another(
 def _rests(guest: Guest) -> bool:
     """True if the guest is off for nova, too."""
     return guest.record is not None and guest.record.vm_state in RESTS
+
+
+def _was_off(host: Host, domain: Domain) -> bool:
+    """True if the guest was already off when the locks were read, so none of them is its QEMU's."""
+    now, locks = domain.said["state"], host.bundle.last("kernel", LOCKS, host.name)
+    earlier = [
+        answer.value
+        for answer in host.bundle.asked("libvirt", now.query, host.name)
+        if answer.query == now.query and locks is not None and answer.at < locks.at
+    ]
+    return now.value in earlier
 
 
 def _complains(log: Log | None) -> bool:

@@ -14,7 +14,7 @@ from hoodsnap.facts.domain.disk import Disk
 from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.domain.domain_xml import DomainXML
 from hoodsnap.facts.domain.settings import is_limit
-from hoodsnap.facts.fact import mapping
+from hoodsnap.facts.fact import UnheardError, mapping
 from hoodsnap.facts.host.instances_directory import owner_of
 from hoodsnap.phrase import several
 
@@ -101,6 +101,8 @@ def limits_not_as_sold(guest: Guest, domain: Domain, instance: Instance | None) 
             )
     if domain.persistent:
         yield from _later(guest, domain, apart)
+    if instance is None and "nova-db" in guest.unheard:
+        raise UnheardError(guest.unheard["nova-db"])  # what was sold is unknown
 
 
 def _sold(instance: Instance | None) -> Mapping[str, str] | None:

@@ -192,10 +192,17 @@ def evacuated_guest_still_running(
     Source: nova compute/manager.py `_destroy_evacuated_instances`; spec robustify-evacuate; nova
     bug 1550919.
     """
-    if instance.deleted or guest.is_here or (domain is None and guest.process is None):
+    if instance.deleted or guest.is_here:
         return
     left = _left_behind(guest, host)
-    if left is None or (left.status != "done" and not guest.runs):
+    if left is None:
+        return
+    if domain is None and guest.process is None:
+        for layer in ("libvirt", "kernel"):
+            if layer in guest.unheard:
+                raise UnheardError(guest.unheard[layer])
+        return
+    if left.status != "done" and not guest.runs:
         return
     evidence = [
         says(left, type=left.type, status=left.status, source_compute=left.source_compute),

@@ -147,6 +147,7 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
         "qemu-monitor-dead",
         "stuck-task-state",
         "error-but-running",
+        "server-in-error",
         "power-state-stale",
     ),
     # nova has given the server up; what is missing is in the finding.

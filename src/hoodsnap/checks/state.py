@@ -90,7 +90,7 @@ QUICK_TASKS = frozenset(
 """Tasks that take moments. The other tasks copy an image, or read or write memory."""
 
 
-@check(Severity.ERROR, traps=[task_in_flight, migrating, just_ended])
+@check(Severity.ERROR, heard=["kernel"], traps=[task_in_flight, migrating, just_ended])
 def active_but_domain_off(
     guest: Guest, record: Server | Instance, domain: Domain, log: Log | None
 ) -> Problems:
@@ -544,15 +544,17 @@ def stuck_task_state(guest: Guest, record: Server | Instance) -> Problems:
         raise UnheardError("the start time of the task can't be read")
     age = (asked.at - since).total_seconds()
     patience = QUICK if task in QUICK_TASKS else SLOW
-    if task == "powering-off":
-        patience += _shutdown_timeout(guest)
+    shutdown = _shutdown_timeout(guest) if task == "powering-off" else 0.0
+    patience += shutdown or 0.0
     proof = finished_work(guest)
     restarted = restarted_since(guest)
-    if age > patience or proof is not None or restarted is not None:
+    over = proof is not None or restarted is not None
+    if shutdown is None and patience < age < SLOW and not over:
+        raise UnheardError("how long nova waits for the guest's shutdown was not collected")
+    if age > patience or over:
         restart = AFTER_RESTART.get(task, "plugs its ports and leaves the task set")
         since_then = says(record, task_state=task, updated_at=record.updated_at)
         # A large memory or image may take longer, but nothing takes longer than a day.
-        over = proof is not None or restarted is not None
         sure = task in QUICK_TASKS or age > TASK.total_seconds() or over
         if isinstance(proof, Migration):
             restart = "clears the task"  # it aborts only a migration that runs
@@ -605,12 +607,17 @@ def _action_behind(instance: Instance | None, since: datetime) -> Iterator[Evide
         yield _action(instance)
 
 
-def _shutdown_timeout(guest: Guest) -> float:
-    """Return the seconds that nova waits for a shutdown, from the image or nova.conf."""
+def _shutdown_timeout(guest: Guest) -> float | None:
+    """Return the seconds that nova waits for a shutdown, from the image or nova.conf; None if
+    neither was collected."""
+    instance, host = guest.instance, guest.host
     try:
-        said = guest.instance.shutdown_timeout if guest.instance is not None else None
-        if said is None and guest.host is not None:
-            said = whole(guest.host.option("DEFAULT", "shutdown_timeout"))
+        if instance is None:
+            return None  # the image's setting is only in the database
+        said = instance.shutdown_timeout
+        if said is None:
+            said = whole(host.option("DEFAULT", "shutdown_timeout")) if host is not None else None
+            return float(said or 0) if host is not None else None
     except UnheardError:
-        return 0.0
-    return float(said or 0)
+        return None
+    return float(said)

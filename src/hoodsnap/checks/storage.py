@@ -227,6 +227,62 @@ def file_system_full(host: Host, cloud: Cloud) -> Problems:
         )
 
 
+@check(Severity.WARNING)
+def host_file_system_full(host: Host) -> Problems:
+    """A file system that libvirt, nova-compute or other daemons write to is full.
+
+    Guests that run keep running. But libvirt can't write the log, the state or the definition of a
+    guest, so it starts none and attaches nothing. nova-compute can't make its locks or write its
+    log, and Open vSwitch can't save its database. Such errors name no cause in nova's API.
+
+    Authority: The file system.
+
+    Traps: Space that is reserved for root does not count as free: nova-compute can't use it. A file
+    system with disks of guests is reported by file-system-full. A file system without a number of
+    inodes makes them as needed.
+
+    Next: Check the file system, and where its space or its inodes went:
+
+        df -h FOLDER
+        df -i FOLDER
+        du -xh --max-depth=2 FOLDER
+
+    Then make room: remove old logs, core dumps and packages, or grow the file system. A file that
+    was removed while a daemon has it open takes its space until the daemon closes it.
+
+    Check that the daemons work again:
+
+        df -h FOLDER
+        systemctl list-units --failed
+
+    Not yet: Do not start, hard-reboot or migrate guests, and do not restart daemons, before there
+    is room. Do not remove anything in the instances directory or in `/var/lib/libvirt`.
+
+    Source: Linux statvfs(3); libvirt qemu_domain.c, qemu_process.c (status files and logs);
+    oslo.concurrency, `lock_path`.
+    """
+    # The instances directory may be on the same file system.
+    disks = {(room.total, room.free) for room in host.hypervisor.rooms.values()}
+    for folder, room in host.hypervisor.own_rooms.items():
+        if (room.total, room.free) in disks or not room.total:
+            continue
+        lacks = "inode" if room.inodes and not room.free_inodes else "space"
+        if room.free >= FULL and lacks == "space":
+            continue
+        yield problem(
+            f"{folder} on {host.name} is full: no {lacks} is free",
+            hears(
+                room.answer,
+                "host",
+                folder,
+                folder=folder,
+                bytes_free=room.free,
+                free_inodes=room.free_inodes,
+            ),
+            FOLDER=folder,
+        )
+
+
 def _is_stopped(guest: Guest) -> bool:
     domain = guest.domain
     return domain is not None and (domain.state, domain.reason) == (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -29,6 +30,7 @@ from hoodsnap.facts.database.instance import Instance
 from hoodsnap.facts.domain.disk import Disk
 from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.fact import UnheardError, known
+from hoodsnap.facts.host.device import Device, Devices
 
 ROW = "nova's block device mapping"
 INFO = "nova's connection_info"
@@ -44,6 +46,35 @@ def _info(name: str) -> Callable[[BlockDeviceMapping], object]:
         return getattr(connection, name) if connection is not None else None
 
     return read
+
+
+_OF_SNAPSHOT = re.compile(r"\.(?:tmp-snap-)?[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
+"""End of the name of a volume's file after a snapshot: the snapshot's id."""
+
+
+def _file_name(name: str | None) -> str | None:
+    """Return the name of a volume on the backend, without the snapshot that its file was made for.
+
+    After a snapshot of a volume in a file, the guest writes to a new file beside the volume's own.
+    nova and cinder may have stored either name.
+    """
+    return _OF_SNAPSHOT.sub("", name) if name is not None else None
+
+
+def _file_format(connection: Connection) -> str | None:
+    """Return the volume's format; None for the file of a snapshot, which is qcow2 in any case."""
+    name = connection.name
+    return connection.format if name is None or not _OF_SNAPSHOT.search(name) else None
+
+
+def _name_in_info(mapping: BlockDeviceMapping) -> str | None:
+    connection = mapping.connection
+    return _file_name(connection.name) if connection is not None else None
+
+
+def _format_in_info(mapping: BlockDeviceMapping) -> str | None:
+    connection = mapping.connection
+    return _file_format(connection) if connection is not None else None
 
 
 def _attached(name: str) -> Callable[[Attachment], object]:
@@ -90,15 +121,15 @@ UNLESS_MOVED = (
     Thing(
         "name on the backend",
         (
-            Told("attachment", ATTACHED, "connection", _attached("name")),
-            Told("mapping", INFO, "connection", _info("name")),
+            Told("attachment", ATTACHED, "connection", lambda one: _file_name(one.connection.name)),
+            Told("mapping", INFO, "connection", _name_in_info),
         ),
     ),
     Thing(
         "format",
         (
-            Told("attachment", ATTACHED, "connection", _attached("format")),
-            Told("mapping", INFO, "connection", _info("format")),
+            Told("attachment", ATTACHED, "connection", lambda one: _file_format(one.connection)),
+            Told("mapping", INFO, "connection", _format_in_info),
         ),
     ),
     Thing(
@@ -170,6 +201,7 @@ def volume_record_differs(guest: Guest, instance: Instance, server: Server | Non
     Authority: cinder, for the volume and how it is reached; nova, for the server and the device.
 
     Traps: A volume that cinder moved to another backend has another id and name in its connection.
+    A snapshot of a volume in a file makes a new file, and only one of the records may name it.
     cinder knows the device only if nova reported it. Attaching, detaching and moving.
 
     Next: Compare the records:
@@ -343,7 +375,9 @@ def _not_as_connected(
             **names,
         )
     elif (
-        connection.name and source.rpartition("/")[2] == connection.name != path.rpartition("/")[2]
+        connection.name
+        and posixpath.basename(source) == connection.name
+        and _file_name(connection.name) != _file_name(posixpath.basename(path))
     ):
         yield problem(
             f"{its} is file {connection.name}, but nova's device_path is {path}",
@@ -403,15 +437,29 @@ def _is_plain(guest: Guest, disk: Disk) -> bool:
     device = guest.host.devices.find(disk.source)
     if device is None:
         raise UnheardError("the volume's block device was not collected")
+    devices = guest.host.devices
+    # udev may link the path to the encrypted device again while QEMU has the decrypted one open.
+    opened = known(lambda: guest.process.files if guest.process is not None else ()) or ()
+    numbers = {file.rdev for file in opened}
+    above = [one for one in devices.by_name.values() if one.number in numbers]
+    stacks = [_stack(devices, device), *(_stack(devices, one) for one in above)]
+    return not any(
+        "crypt" in {devices.by_name[name].type for name in stack}
+        for stack in stacks
+        if device.kname in stack
+    )
+
+
+def _stack(devices: Devices, device: Device) -> frozenset[str]:
+    """Return the kernel names of a device and of all devices below it."""
     stack, waiting = {device.kname}, [device.kname]
     while waiting:
-        lower = guest.host.devices.by_name.get(waiting.pop())
+        lower = devices.by_name.get(waiting.pop())
         for name in lower.parents if lower is not None else ():
-            if name not in stack:
+            if name not in stack and name in devices.by_name:
                 stack.add(name)
                 waiting.append(name)
-    kinds = {guest.host.devices.by_name[name].type for name in stack}
-    return "crypt" not in kinds
+    return frozenset(stack)
 
 
 @check(Severity.NOTE, traps=[task_in_flight, building, migrating])

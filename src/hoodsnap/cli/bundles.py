@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterable, Sequence
 from glob import glob
 from pathlib import Path
@@ -53,6 +54,8 @@ def _loaded(paths: Iterable[Path]) -> tuple[list[Path], list[Bundle]]:
         inside = in_folder(given)
         before = len(bundles)
         for path in [given] if inside is None else inside:
+            if _is_fifo(path):
+                say(f"reading {clean(str(path))}, a FIFO: another program has to write the bundle")
             try:
                 bundles.append(load(path, memory.allow))
                 files.append(path)
@@ -63,6 +66,15 @@ def _loaded(paths: Iterable[Path]) -> tuple[list[Path], list[Bundle]]:
         if len(bundles) == before:
             give_up(f"{given} holds no bundle that can be read")
     return files, bundles
+
+
+def _is_fifo(path: Path) -> bool:
+    """True for a FIFO in a folder, whose opening waits for a writer; False for `<(…)` of a shell,
+    which is a link to a pipe that has one."""
+    try:
+        return stat.S_ISFIFO(path.lstat().st_mode)
+    except (OSError, ValueError):
+        return False
 
 
 SUFFIXES = (".json", ".json.gz", ".json.zst")

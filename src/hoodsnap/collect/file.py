@@ -151,6 +151,13 @@ def folder(path: str | Path, top: str | Path = "/") -> Iterator[int]:
         os.close(handle)
 
 
+def room(handle: int) -> dict[str, int]:
+    """Return size and free space of the file system of an open folder: the fields of statvfs(3)."""
+    numbers = os.fstatvfs(handle)
+    names = ("bsize", "frsize", "blocks", "bfree", "bavail", "files", "ffree", "favail", "flag")
+    return {name: getattr(numbers, f"f_{name}") for name in names}
+
+
 def folder_at(name: str, folder: int) -> int:
     """Open a folder inside an open folder. Raises `OSError`, also if it is a link."""
     return _without_trace(name, _FLAGS | os.O_DIRECTORY, folder)

@@ -9,6 +9,7 @@ import shutil
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -40,6 +41,9 @@ LARGEST = 4 << 20
 
 _PATIENCE = 5.0
 """Seconds for examining all processes."""
+
+ROOMS = ("/", "/run", "/tmp", "/var", "/var/lib/libvirt", "/var/lib/nova", "/var/log")  # noqa: S108
+"""Folders that libvirt, nova-compute and other daemons write to."""
 
 OF_PS = (
     "/proc/stat",
@@ -106,6 +110,19 @@ def _ask_nova(recorder: Recorder, conf: NovaConf) -> None:
     path = f"{state}/compute_id"
     root = str(conf.service.root) if conf.service else "/"
     recorder.ask("host", f"cat {path}", lambda: _compute_id(path, conf.owners, root))
+    recorder.ask("host", f"stat -f {' '.join(ROOMS)}", _rooms)
+
+
+def _rooms() -> dict[str, dict[str, int]]:
+    """Return folder → size and free space, for the first folder on each file system."""
+    found, seen = {}, set()
+    for path in ROOMS:
+        with suppress(FileNotFoundError), file.folder(path) as handle:
+            device = os.fstat(handle).st_dev
+            if device not in seen:
+                seen.add(device)
+                found[path] = file.room(handle)
+    return found
 
 
 def _compute_id(path: str, owners: Owners, root: str) -> str:

@@ -40,6 +40,9 @@ DEFAULTS = (
 # `<uuid>_del` before it deletes the folder. Before Grizzly the folder had the domain's name.
 _FOLDER = re.compile(rf"(?:{UUID.pattern}|instance-[0-9a-f]{{8}})(?:_\w+)?")
 
+_MOST_SHARES = 64
+"""Folders with volumes whose free space is asked for."""
+
 _THREADS = 4
 """Threads that run qemu-img. More don't help, because the processor is the limit, not the disk."""
 
@@ -108,6 +111,11 @@ def ask_images(
     survey.ask_disks(disks, survey.listed(_is_disk), survey.listed(_is_base))
     found = survey.listed(lambda path: path in disks)
     survey.ask_files(str(folder) for path in found for folder in Path(path).parents)
+    # Volumes in files are on other file systems, which can be full, too.
+    inside = tuple(f"{folder}/" for folder in dirs)
+    shares = sorted({os.path.dirname(path) for path in found if not path.startswith(inside)})
+    for share in shares[:_MOST_SHARES]:
+        survey.ask_room(share)
 
 
 def ask_again(
@@ -141,11 +149,15 @@ class _Survey:
     def ask_folder(self, folder: str) -> None:
         """Ask for a folder's entries, its file system's usage, and the hosts that share it."""
         if self.ask_listing(folder):
-            self._ask(f"stat -f {folder}", lambda: _statvfs(folder), folder)
+            self.ask_room(folder)
             nodes = f"{folder}/compute_nodes"
             self._ask(f"cat {nodes}", partial(file.text, nodes), nodes)
             # An account that may not enter one of the parents can't reach the folder.
             self.ask_files(map(str, Path(folder).parents))
+
+    def ask_room(self, folder: str) -> None:
+        """Ask for the size and the free space of a folder's file system."""
+        self._ask(f"stat -f {folder}", lambda: _statvfs(folder), folder)
 
     def ask_listing(self, folder: str) -> bool:
         """Ask for a folder's entries. Return False if that failed."""
@@ -355,9 +367,7 @@ def _disk_info(folder: str, text: object) -> dict[str, str]:
 
 def _statvfs(path: str) -> dict[str, int]:
     with file.folder(path) as handle:
-        numbers = os.fstatvfs(handle)
-    names = ("bsize", "frsize", "blocks", "bfree", "bavail", "files", "ffree", "favail", "flag")
-    return {name: getattr(numbers, f"f_{name}") for name in names}
+        return file.room(handle)
 
 
 @cache

@@ -136,6 +136,9 @@ class Fact:
     places: ClassVar[Mapping[str, tuple[str, str]]] = {}
     """Field → the part it is read from (a key of `said`), and the place in that part."""
 
+    own: ClassVar[str] = ""
+    """Part that holds every field without a place; empty if only one answer is read."""
+
     documented: ClassVar[Documented] = ()
     """Fields that the expressions of a lab sheet can read; empty if sheets can't read the fact."""
 
@@ -160,10 +163,14 @@ class Fact:
                 setattr(cls, name, netted)
 
     def where(self, name: str) -> tuple[Answer | None, str]:
-        """Return the answer that a field is read from, and the place in it."""
-        part, place = self.places.get(name, ("", name))
-        if part not in self.said:
-            part = next(iter(self.said), "")
+        """Return the answer that a field is read from, and the place in it.
+
+        The answer is None if it was not collected, or if the fact does not tell which of its
+        answers holds the field: no answer is better than a wrong one.
+        """
+        part, place = self.places.get(name, (self.own, name))
+        if name not in self.places and len(self.said) == 1:
+            part = next(iter(self.said))
         return self.said.get(part), place
 
 

@@ -96,6 +96,8 @@ class Port(Fact):
     network: Network | None = None
     """The port's network; None if it was not collected."""
 
+    own: ClassVar[str] = "port"
+
     places: ClassVar[Mapping[str, tuple[str, str]]] = {
         "mac": ("port", "mac_address"),
         "host": ("port", "binding:host_id"),

@@ -18,7 +18,7 @@ from hoodsnap.facts.database.instance_mapping import InstanceMapping
 from hoodsnap.facts.database.instances import Instances
 from hoodsnap.facts.database.tables import Tables
 from hoodsnap.facts.domain.domain import Domain
-from hoodsnap.facts.fact import UnheardError, caught, is_true
+from hoodsnap.facts.fact import UnheardError, caught, is_true, known
 from hoodsnap.facts.host.device import Device, Devices
 from hoodsnap.facts.host.host_network import HostNetwork
 from hoodsnap.facts.host.tap import NAME, Tap
@@ -321,17 +321,19 @@ def _own(processes: tuple[Process, ...], domain: Domain | None) -> Process | Non
     """Return the guest's process.
 
     If several processes claim its UUID, return the one that holds libvirt's PID file open; the
-    first process if none or more than one of them does.
+    first process if none or more than one of them does. Without the domain, the file has the name
+    on the process's own command line.
     """
-    if len(processes) > 1 and domain is not None:
+    if len(processes) > 1:
         held = [process for process in processes if _holds_pid_file(process, domain)]
         if len(held) == 1:
             return held[0]
     return processes[0] if processes else None
 
 
-def _holds_pid_file(process: Process, domain: Domain) -> bool:
-    return is_true(lambda: any(file.path.endswith(f"/{domain.name}.pid") for file in process.files))
+def _holds_pid_file(process: Process, domain: Domain | None) -> bool:
+    name = known(lambda: domain.name if domain is not None else None) or known(lambda: process.name)
+    return is_true(lambda: any(file.path.endswith(f"/{name}.pid") for file in process.files))
 
 
 def _order(guest: Guest) -> tuple[str, str]:

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from hoodsnap.bundle import Answer, Bundle
 from hoodsnap.facts.domain.domain import NAME, PRODUCTS, Domain
-from hoodsnap.facts.fact import UnheardError, is_true, value_of
+from hoodsnap.facts.fact import UnheardError, is_true, known, value_of
 from hoodsnap.facts.process.process import Process
 
 INITIAL = "pid:[4026531836]"
@@ -90,11 +90,11 @@ def doubts(
     host: str,
     domains: Mapping[str, Domain],
     processes: Mapping[int, Process],
-    known: Collection[str],
+    ours: Collection[str],
 ) -> Mapping[str, str]:
     """Return the layers that evidently answered from the wrong namespace or daemon → the reason.
 
-    The sign is that libvirt's domains and the kernel's QEMU processes do not overlap. `known`:
+    The sign is that libvirt's domains and the kernel's QEMU processes do not overlap. `ours`:
     UUIDs in nova's records.
     """
     running = {uuid for uuid, domain in domains.items() if _is_active(domain)}
@@ -102,13 +102,15 @@ def doubts(
     found: dict[str, str] = {}
     if running & {process.uuid for process in seen}:
         return found
-    guests = [process for process in seen if _is_novas(process, known)]
+    guests = [process for process in seen if _is_novas(process, ours)]
     uuids = {process.uuid for process in guests}
     daemon = LibvirtDaemon.read(bundle, host, domains, processes)
     far = not daemon.is_of(host)
     # A single guest without its counterpart may be a fault; several at once mean a wrong capture.
     alone = running and (far or (_is_aside(bundle, host) and not processes))
-    if len(running) > 1 or alone:
+    # A process whose command line was not read may be the QEMU of any of these domains.
+    nameless = not all(map(_is_named, processes.values()))
+    if (len(running) > 1 or alone) and not nameless:
         found["kernel"] = (
             f"libvirt has {len(running)} running domains, but none of their QEMU processes was"
             " found: possibly the processes were collected in another PID namespace"
@@ -152,6 +154,11 @@ def _is_active(domain: Domain) -> bool:
     return is_true(lambda: domain.id is not None)
 
 
+def _is_named(process: Process) -> bool:
+    """True if the process's command line was read, so that it shows which guest it is."""
+    return known(lambda: process.argv) is not None
+
+
 def _is_among(process: Process, uuids: Collection[str]) -> bool:
     return is_true(lambda: process.uuid in uuids)
 
@@ -160,10 +167,10 @@ def _is_guest(process: Process) -> bool:
     return is_true(lambda: bool(process.uuid) and not process.is_probe)
 
 
-def _is_novas(process: Process, known: Collection[str]) -> bool:
+def _is_novas(process: Process, ours: Collection[str]) -> bool:
     """True if it is one of nova's guests. libvirt need not have a domain for any other QEMU."""
     return (
-        _is_among(process, known)
+        _is_among(process, ours)
         or is_true(lambda: process.smbios.get("product") in PRODUCTS)
         or is_true(lambda: NAME.fullmatch(process.name) is not None)
     )

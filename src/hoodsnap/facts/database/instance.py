@@ -67,6 +67,8 @@ class Instance(Fact):
     tables: Tables | None = None
     """All collected rows of all tables."""
 
+    own: ClassVar[str] = "row"
+
     places: ClassVar[Mapping[str, tuple[str, str]]] = {
         "memory_mib": ("row", "memory_mb"),
         "flavor_memory_mib": ("extra", "flavor.cur.memory_mb"),
@@ -74,7 +76,7 @@ class Instance(Fact):
         "flavor_root_gb": ("extra", "flavor.cur.root_gb"),
         "image": ("row", "image_ref"),
         "mappings": ("mappings", "block_device_mapping"),
-        "devices": ("devices", ""),
+        "devices": ("mappings", "block_device_mapping"),
         "fault_message": ("fault", "message"),
         "fault_at": ("fault", "created_at"),
         "fault_code": ("fault", "code"),

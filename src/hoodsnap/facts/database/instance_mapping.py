@@ -27,6 +27,8 @@ class InstanceMapping(Fact):
     """The row; None if it does not exist or was not collected."""
     tables: Tables
 
+    own: ClassVar[str] = "row"
+
     places: ClassVar[Mapping[str, tuple[str, str]]] = {
         "there": ("row", ""),
         "cell": ("row", "cell_id"),

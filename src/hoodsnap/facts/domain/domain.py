@@ -112,6 +112,14 @@ class Domain(Fact):
         "checkpoints": ("checkpoints", "name"),
     }
 
+    def where(self, name: str) -> tuple[Answer | None, str]:
+        """Return the answer and the place in it; the stored definition for a domain that is off,
+        which has no other."""
+        answer, place = super().where(name)
+        if answer is None and self.places.get(name, ("",))[0] == "xml":
+            return self.said.get("inactive"), place
+        return answer, place
+
     documented: ClassVar[Documented] = (
         DocumentedField("uuid", "UUID of the domain, lower case."),
         *("name", "id"),

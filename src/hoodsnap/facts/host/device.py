@@ -176,8 +176,9 @@ class Devices:
             found[f"/dev/{kname}"] = kname
             found[f"/dev/mapper/{device.name}"] = kname
         for folder in ("/dev/disk/by-path", "/dev/disk/by-id"):
-            for name, kname in self._links(folder).items():
-                found[f"{folder}/{name}"] = kname
+            for name, target in self._links(folder).items():
+                # The link of a volume that the host encrypts leads to a name of device mapper.
+                found[f"{folder}/{name}"] = found.get(f"/dev/mapper/{target}", target)
         for volume in self.logical_volumes_shown:
             # Device mapper names double the hyphens within each part.
             name = f"{volume.group.replace('-', '--')}-{volume.name.replace('-', '--')}"

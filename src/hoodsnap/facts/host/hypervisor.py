@@ -111,26 +111,37 @@ class Hypervisor:
 
     @cached_property
     def rooms(self) -> Mapping[str, FreeSpace]:
-        """Instances directory → size and free space; unknown ones are left out."""
+        """Instances directory, or another folder with disks of guests → size and free space;
+        unknown ones are left out."""
         found = {}
         for answer in self.bundle.asked("images", "stat -f ", self.name):
             try:
                 said = value_of(answer, answer.query, dict[str, int])
-                unit = said["frsize"] or said["bsize"]
-                found[answer.query.removeprefix("stat -f ")] = FreeSpace(
-                    answer,
-                    said["blocks"] * unit,
-                    said["bavail"] * unit,
-                    said["files"],
-                    said["favail"],
-                )
+                found[answer.query.removeprefix("stat -f ")] = _free_space(answer, said)
             except (UnheardError, KeyError):
                 continue  # `room` then reports that it was not collected
         return found
 
+    @cached_property
+    def own_rooms(self) -> Mapping[str, FreeSpace]:
+        """Folder of the host's own system → size and free space of its file system. Folders on the
+        file system of an earlier one are left out."""
+        answer = next(iter([*self.bundle.asked("host", "stat -f ", self.name)][-1:]), None)
+        said = value_of(answer, "free space of the host's file systems", dict[str, dict[str, int]])
+        assert answer is not None  # noqa: S101 (it has a value)
+        return {folder: _free_space(answer, numbers) for folder, numbers in said.items()}
+
     def room(self, path: str) -> FreeSpace:
-        """Return size and free space of the instances directory that contains a path."""
-        for folder, room in self.rooms.items():
+        """Return size and free space of the listed folder that contains a path."""
+        for folder in sorted(self.rooms, key=len, reverse=True):
             if path.startswith(f"{folder}/"):
-                return room
+                return self.rooms[folder]
         raise UnheardError(f"the free space of the file system with {path} was not collected")
+
+
+def _free_space(answer: Answer, said: Mapping[str, int]) -> FreeSpace:
+    """Read the fields of statvfs(3). Raises `KeyError` if one is missing."""
+    unit = said["frsize"] or said["bsize"]
+    return FreeSpace(
+        answer, said["blocks"] * unit, said["bavail"] * unit, said["files"], said["favail"]
+    )
