@@ -21,6 +21,7 @@ from tests.census.result import RESULT, Row, read, written
 from tests.census.swaps import swaps
 from tests.census.told import Tellers
 from tests.census.verdict import Word
+from tests.census.verify import verify
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -31,10 +32,13 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--out", type=Path, help="write all verdicts, with values, to this file")
     parser.add_argument("--members", action="store_true", help="list silent members, too")
     parser.add_argument("--swaps", action="store_true", help="only swap identities of two guests")
+    parser.add_argument("--verify", action="store_true", help="try again what was noticed before")
     parser.add_argument("--check", action="store_true", help="fail if result.tsv is outdated")
     options = parser.parse_args(arguments)
     if options.leaf:
         return _try(options.leaf)
+    if options.verify:
+        return 1 if _verified(options.layer) else 0
     if options.swaps:
         return 1 if _unnoticed(options.layer) else 0
     started = time.monotonic()
@@ -55,6 +59,16 @@ def main(arguments: Sequence[str]) -> int:
         wrong += _unnoticed(None)
         wrong += _kept("".join(written(rows)), check=options.check)
     return 1 if holes or wrong else 0
+
+
+def _verified(layers: Collection[str] | None) -> int:
+    """Print the leaves that are no longer as the last census says; return their number."""
+    started = time.monotonic()
+    found = sorted(verify(read(), load(), layers))
+    for line in found:
+        print(line)
+    print(f"{len(found)} leaves differ; {time.monotonic() - started:.0f} s")
+    return len(found)
 
 
 def _unnoticed(layers: Collection[str] | None) -> list[str]:

@@ -20,8 +20,12 @@ FEW, MANY = 6, 24
 """Leaves that are changed at once: of those that may be noticed, and of those that have not been.
 """
 
-SHARE = 96
+SHARE = 48
 """Leaves that one process is given at a time."""
+
+COMMAND_LINE = "cmdline"
+"""End of the questions whose leaves are changed one at a time: a word that can't be read hides those
+behind it."""
 
 Known = Mapping[Kind, Row]
 """An earlier census. It decides what is tried first and what together, and no verdict."""
@@ -44,7 +48,7 @@ def census(wanted: Collection[str] | None = None, known: Known | None = None) ->
     # Forked processes share the recordings that _shares() has read.
     shares = [(*share, known or {}) for share in _shares(wanted)]
     workers = len(os.sched_getaffinity(0))
-    with multiprocessing.get_context("fork").Pool(workers, _begin) as pool:
+    with multiprocessing.get_context("fork").Pool(workers, begin) as pool:
         for counts in pool.imap_unordered(_share, shares):
             yield from counts
 
@@ -59,7 +63,8 @@ def _shares(wanted: Collection[str] | None) -> Iterator[tuple[str, Sequence[Kind
             yield name, found[at : at + SHARE]
 
 
-def _begin() -> None:
+def begin() -> None:
+    """Prepare a forked process."""
     # What was read before the fork stays: looking through it for garbage takes time.
     gc.freeze()
     gc.set_threshold(100_000)
@@ -118,6 +123,8 @@ class _Turns:
                     self.best[mutation.kind] = verdict, mutation
 
     def _together(self, kind: Kind, turn: int) -> int:
+        if kind.question.endswith(COMMAND_LINE):
+            return 1
         row = self.known.get(kind)
         if row is None or self.home.name != row.recording:
             # What nothing noticed in the first turn, nothing will notice in most cases.
