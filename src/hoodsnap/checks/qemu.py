@@ -333,15 +333,6 @@ def qemu_runs_as_another_user(
     if domain.id is None or _is_apart(host, process):
         return
     runs = (process.uid, process.gid)
-    others = sorted(process.owners - {runs})
-    if others:
-        yield problem(
-            f"{guest.title}'s QEMU (PID {process.pid}) runs as {_pair(runs)}, but has kept the ids "
-            f"of {_pair(others[0])}",
-            says(process, pid=process.pid, uid=runs[0], gid=runs[1]),
-            derives(process, "owners", real_saved_or_file_system=_pair(others[0])),
-        )
-        return
     labels = [label.process for label in domain.labels if label.model == "dac"]
     label = next((label for label in labels if label and label.startswith("+")), None)
     if label is not None and (given := label.replace("+", "")) != _pair(runs):
@@ -351,6 +342,15 @@ def qemu_runs_as_another_user(
             says(process, pid=process.pid, uid=runs[0], gid=runs[1]),
             derives(domain, "labels", dac_label=given),
             severity=Severity.ERROR,
+        )
+        return
+    others = sorted(process.owners - {runs})
+    if others:
+        yield problem(
+            f"{guest.title}'s QEMU (PID {process.pid}) runs as {_pair(runs)}, but has kept the ids "
+            f"of {_pair(others[0])}",
+            says(process, pid=process.pid, uid=runs[0], gid=runs[1]),
+            derives(process, "owners", real_saved_or_file_system=_pair(others[0])),
         )
         return
     later = known(lambda: host.hypervisor.owner)

@@ -17,9 +17,9 @@ from hoodsnap.facts.process.monitor import Monitor
 from hoodsnap.facts.process.process import Process
 from hoodsnap.phrase import place, several
 
-SHARED = ("cgroup", "ipc", "net", "pid", "time", "user", "uts")
-"""Namespaces that QEMU shares with libvirt's daemon. libvirt gives it a mount namespace of its own.
-"""
+SHARED = ("cgroup", "ipc", "pid", "time", "user", "uts")
+"""Namespaces that QEMU shares with libvirt's daemon. libvirt gives it a mount namespace of its own,
+and a guest's taps may be in another network namespace by design."""
 
 
 @check(Severity.NOTE, traps=[in_a_container])
@@ -28,14 +28,14 @@ def qemu_in_another_namespace(
 ) -> Problems:
     """A guest's QEMU is in another namespace than the host.
 
-    libvirt starts QEMU in the host's namespaces, except for one of its own for mounts. A QEMU in
-    another network namespace has its taps where no agent of neutron looks, and in another PID or
-    user namespace its numbers mean something else on the host. Something else than the host's
-    libvirt started such a process, or moved it.
+    libvirt starts QEMU in the host's namespaces, except for one of its own for mounts. In another
+    PID or user namespace the numbers of the process and of its user mean something else on the
+    host. Something else than the host's libvirt started such a process.
 
     Authority: The kernel.
 
-    Traps: In a container all of this is normal, and nothing is compared. A collector that runs in a
+    Traps: In a container all of this is normal, and nothing is compared. Network namespaces are not
+    compared: a QEMU may have one by design. A collector that runs in a
     namespace of its own sees every guest in another one.
 
     Next: Compare the namespaces, and find out what started the process:
