@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.census import things
 from tests.census.batch import shown
-from tests.census.census import Count, census, ways_of
+from tests.census.census import Count, alone, census, ways_of
 from tests.census.declared import Declaration, complaints, declaration_of, load
 from tests.census.edit import edited
 from tests.census.leaf import Kind
@@ -43,9 +43,12 @@ def main(arguments: Sequence[str]) -> int:
         return 1 if _unnoticed(options.layer) else 0
     started = time.monotonic()
     rows = [_row(count) for count in census(options.layer, _known())]
+    declared = [one for one in load() if not options.layer or one.layer in options.layer]
+    unsure = {row.kind for row in _holes(rows, declared, members=False) if row.told}
+    again = {row.kind: row for row in map(_row, alone(_homes(rows, unsure)))}
+    rows = [again.get(row.kind, row) for row in rows]
     if options.out:
         options.out.write_text("".join(written(rows, values=True)))
-    declared = [one for one in load() if not options.layer or one.layer in options.layer]
     holes = _holes(rows, declared, members=options.members)
     for row in holes:
         told = ",".join(row.told) or "-"
@@ -120,6 +123,10 @@ def _row(count: Count) -> Row:
         tellers.mention(count.kind.layer, count.value),
         *(old, new),
     )
+
+
+def _homes(rows: Iterable[Row], kinds: Collection[Kind]) -> list[tuple[str, Kind]]:
+    return [(row.recording, row.kind) for row in rows if row.kind in kinds]
 
 
 def _holes(rows: Iterable[Row], declared: Sequence[Declaration], *, members: bool) -> list[Row]:

@@ -6,7 +6,7 @@ import gc
 import multiprocessing
 import os
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from tests.census.batch import judged, shown
@@ -51,6 +51,20 @@ def census(wanted: Collection[str] | None = None, known: Known | None = None) ->
     with multiprocessing.get_context("fork").Pool(workers, begin) as pool:
         for counts in pool.imap_unordered(_share, shares):
             yield from counts
+
+
+def alone(kinds: Iterable[tuple[str, Kind]]) -> Iterator[Count]:
+    """Yield the verdict on leaves of recordings again, each changed alone.
+
+    In a batch, one change may hide another: a majority that tells right from wrong is gone.
+    """
+    with multiprocessing.get_context("fork").Pool(len(os.sched_getaffinity(0)), begin) as pool:
+        for counts in pool.imap_unordered(_alone, list(kinds)):
+            yield from counts
+
+
+def _alone(kind: tuple[str, Kind]) -> list[Count]:
+    return list(counted(recording(kind[0]), [kind[1]]))
 
 
 def _shares(wanted: Collection[str] | None) -> Iterator[tuple[str, Sequence[Kind]]]:

@@ -51,7 +51,7 @@ def _shares(rows: Iterable[Row]) -> list[tuple[str, Sequence[Row]]]:
     for row in rows:
         if row.is_noticed:
             homes[row.recording].append(row)
-    found = []
+    found: list[tuple[str, Sequence[Row]]] = []
     for name, some in homes.items():
         # The rows of one layer have the same checks; apart, more of them fit into one batch.
         parts = max(1, len(some) // SHARE)

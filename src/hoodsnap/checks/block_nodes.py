@@ -21,6 +21,9 @@ from hoodsnap.phrase import place, sizes
 FILES = frozenset(["file", "host_device"])
 """Drivers of nodes whose name is a path."""
 
+PROTOCOLS = {"file": "file", "block": "host_device"}
+"""libvirt's type of an image → QEMU's driver for the place of its bytes."""
+
 FLAGS = {
     "none": (True, False),
     "directsync": (True, False),
@@ -93,6 +96,11 @@ def block_node_differs(
     nodes = known(lambda: monitor.nodes) if monitor is not None else None
     if nodes:
         sources.append(_Source("in QEMU", {node.name: _open(node) for node in nodes if node.name}))
+    if monitor is not None and nodes:
+        tops = [device.node for device in monitor.disks if device.node is not None]
+        sources.append(
+            _Source("in QEMU's disks", {top.name: _open(top) for top in tops if top.name})
+        )
     facts = dict(
         zip([source.words for source in sources], (domain, process, monitor), strict=False)
     )
@@ -101,7 +109,7 @@ def block_node_differs(
         name, setting, words = apart[0]
         (first, one), (second, two) = words
         more = f" (and {len(apart) - 1} more)" if len(apart) > 1 else ""
-        fields = {"in libvirt": "disks", "in QEMU": "nodes"}
+        fields = {"in libvirt": "disks", "in QEMU": "nodes", "in QEMU's disks": "disks"}
         evidence = [
             derives(fact, fields.get(told, "argv"), node=name, **{setting: value})
             for told, value in words
@@ -148,8 +156,10 @@ def _defined(opened: tuple[OpenedImage, ...]) -> dict[str, Setting]:
             zip(("direct", "ignores_flushes"), FLAGS.get(one.disk.cache or "", ()), strict=False)
         )
         is_path = one.image.type in ("file", "block") and (one.image.source or "").startswith("/")
-        found[storage] = {**({"file": one.image.source} if is_path else {}), **flags}
-        found[form] = dict(flags)
+        path = {"file": one.image.source} if is_path else {}
+        found[storage], found[form] = {**path, **flags}, {**path, **flags}
+        if one.image.type in PROTOCOLS and one.disk.device == "disk":
+            found[storage] = {**found[storage], "driver": PROTOCOLS[one.image.type]}
         if one.image.format in FORMATS and not one.disk.keys:
             found[form] = {**found[form], "driver": one.image.format}
         if not one.disk.transient:
@@ -191,7 +201,8 @@ def _flag(value: object) -> bool | None:
 def _open(node: BlockNode) -> Setting:
     read: dict[str, object] = {
         "driver": node.format,
-        "file": node.file if node.format in FILES else None,
+        # QEMU has JSON for what a path does not describe.
+        "file": node.file if (node.file or "").startswith("/") else None,
         # A node below the top has what its parent lets it have.
         "read_only": None if node.corrupt or node.format in FILES else node.read_only,
         "direct": node.direct,
@@ -218,7 +229,7 @@ def _devices(
             )
         device = by_file.get(one.image.source) if one.is_top else None
         if device is not None and device.node is not None:
-            yield from _device(guest, domain, monitor, one, names, device)
+            yield from _device(guest, domain, monitor, one, names & there, device)
 
 
 def _device(
@@ -232,9 +243,11 @@ def _device(
     title = f"{guest.title}'s {one.disk.target}"
     node = device.node.name if device.node is not None else None
     # A filter on top of the image has a name of another form.
-    if node is not None and node.endswith(("-format", "-storage")) and node not in names:
+    is_plain = node is not None and node.endswith(("-format", "-storage"))
+    if is_plain and node not in names:
         yield problem(
-            f"{title} is libvirt's image {one.number}, but its block node in QEMU is {node}",
+            f"{title} is libvirt's image {one.number}, but its block node in QEMU is {node}, and "
+            f"QEMU has {', '.join(sorted(names)) or 'none'} of that number",
             derives(domain, "disks", number=one.number, source=one.image.source),
             derives(monitor, "disks", node=node, source=one.image.source),
         )

@@ -130,6 +130,7 @@ def guest_device_differs(
     if not defined or argv.truncated:
         return
     apart = [*_settings(defined, argv.devices), *_boot(domain.xml.boot, defined, argv)]
+    apart += _drives(domain, argv)
     apart += _absent(defined, argv, instance)
     if apart:
         name, what, ours, theirs = apart[0]
@@ -198,6 +199,21 @@ def _boot(
         )
         if first not in fitting:
             yield fitting[0], "boot order", "1", f"boot from {first} first"
+
+
+def _drives(domain: Domain, argv: CommandLine) -> Iterator[_Apart]:
+    """Yield disks whose image is in another device; numbers of images are never used twice."""
+    names = {
+        device.target: alias
+        for alias, device in domain.xml.devices.items()
+        if device.kind == "disk" and device.target is not None
+    }
+    for one in domain.xml.opened:
+        alias = names.get(one.disk.target or "") if one.is_top else None
+        nodes = {f"libvirt-{one.number}-{part}" for part in ("format", "storage")}
+        for name, given in argv.devices.items():
+            if alias is not None and given.get("drive") in nodes and name != alias:
+                yield alias, "image", f"libvirt-{one.number}", f"that image in {name}"
 
 
 def _absent(

@@ -94,9 +94,9 @@ def _console(domain: Domain) -> str | None:
     )
 
 
-def _display(monitor: Monitor) -> str | None:
+def _display(monitor: Monitor) -> str:
     console = monitor.console
-    return None if console is None else f"{console.address}:{console.port}"
+    return "none" if console is None else f"{console.address}:{console.port}"
 
 
 OWN = (

@@ -322,7 +322,8 @@ class DomainXML:
                         places.setdefault(path, []).append(item)
                     alias = item.find("alias")
                     if alias is not None:
-                        devices[alias.get("name", "")] = read_guest_device(item)
+                        # A serial port and its console share an alias; the port comes first.
+                        devices.setdefault(alias.get("name", ""), read_guest_device(item))
         status = root.attrib if root.tag == "domstatus" else {}
         return _Parts(domain.attrib, status, places, read_settings(domain), devices)
 
