@@ -39,7 +39,7 @@ def test_block_node_differs(host: RecordedHost) -> None:
     )
 
     assert host.headlines() == [
-        "vm-plain's block node libvirt-1-format has direct on in libvirt, but off on its QEMU's "
+        "vm-plain's block node libvirt-1-format has O_DIRECT on in libvirt, but off on its QEMU's "
         "command line"
     ]
     assert host.findings() == [
@@ -52,7 +52,10 @@ def test_block_node_differs(host: RecordedHost) -> None:
     ("said", "headline"),
     [
         ({"drv": "raw"}, "has driver qcow2 in libvirt, but raw in QEMU"),
-        ({"detect_zeroes": "on"}, "has detect_zeroes off on its QEMU's command line, but on in"),
+        (
+            {"detect_zeroes": "on"},
+            "has detection of zeros off on its QEMU's command line, but on in",
+        ),
         ({"node-name": "libvirt-9-format"}, "has no block node libvirt-1-format in QEMU"),
     ],
 )

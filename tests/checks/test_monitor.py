@@ -262,7 +262,7 @@ def test_monitor_differs(monitored: RecordedHost) -> None:
     monitored.set("qemu", _reported(monitored, "query-balloon"), {"actual": 33554432})
 
     assert monitored.headlines() == [
-        "vm-plain's memory beside its balloon is 32768 in QEMU (KiB), but 65536 in libvirt"
+        "vm-plain's memory (KiB, without the balloon's) is 32768 in QEMU, but 65536 in libvirt"
     ]
     assert monitored.findings() == [
         "monitor-differs of vm-plain: monitor reports balloon_kib = 32768;"

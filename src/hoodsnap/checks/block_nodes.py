@@ -33,6 +33,14 @@ FLAGS = {
 }
 """libvirt's cache mode → what QEMU makes of it: bypasses the page cache, ignores flushes."""
 
+SETTINGS = {
+    "direct": "O_DIRECT",
+    "ignores_flushes": "ignored flushes",
+    "read_only": "read-only",
+    "detect_zeroes": "detection of zeros",
+}
+"""Name of a setting in evidence → its name in a headline."""
+
 FORMATS = frozenset(["qcow2", "raw"])
 
 SECTOR = 512
@@ -66,11 +74,12 @@ def block_node_differs(
     libvirt and QEMU's monitor. A node without a number is not compared, nor is the format of an
     encrypted disk. A block job adds nodes and takes others away.
 
-    Next: Compare libvirt's disks with the nodes that QEMU has and with those it was started with:
+    Next: Compare libvirt's disks with the nodes that QEMU was started with, and its open files:
 
-        virsh dumpxml NAME | grep -A6 '<disk '
-        virsh qemu-monitor-command NAME --pretty '{"execute": "query-named-block-nodes"}'
+        virsh dumpxml NAME
+        virsh domblklist --details NAME
         tr '\\0' '\\n' < /proc/PID/cmdline | grep node-name
+        ls -l /proc/PID/fd
 
     If the file differs, keep both files: the one that QEMU has open has the guest's newest data.
 
@@ -81,6 +90,10 @@ def block_node_differs(
         openstack port list --server UUID
         openstack server stop UUID
         openstack server start UUID
+
+    It worked if the new process has libvirt's nodes:
+
+        tr '\\0' '\\n' < /proc/$(cat /run/libvirt/qemu/NAME.pid)/cmdline | grep node-name
 
     Not yet: Do not attach, detach, resize or snapshot a disk of the guest before it is clear which
     image the name stands for.
@@ -108,6 +121,7 @@ def block_node_differs(
     if apart:
         name, setting, words = apart[0]
         (first, one), (second, two) = words
+        called = SETTINGS.get(setting, setting)
         more = f" (and {len(apart) - 1} more)" if len(apart) > 1 else ""
         fields = {"in libvirt": "disks", "in QEMU": "nodes", "in QEMU's disks": "disks"}
         evidence = [
@@ -116,7 +130,7 @@ def block_node_differs(
             if (fact := facts[told]) is not None
         ]
         yield problem(
-            f"{guest.title}'s block node {name} has {setting} {_shown(one)} {first}, but "
+            f"{guest.title}'s block node {name} has {called} {_shown(one)} {first}, but "
             f"{_shown(two)} {second}{more}",
             *evidence,
         )
@@ -151,6 +165,8 @@ def _defined(opened: tuple[OpenedImage, ...]) -> dict[str, Setting]:
     """Return what libvirt has of each node, by the names that it gives to QEMU."""
     found: dict[str, Setting] = {}
     for one in opened:
+        if one.disk.transient:
+            continue  # an overlay takes its place in QEMU
         storage, form = (f"libvirt-{one.number}-{part}" for part in ("storage", "format"))
         flags = dict(
             zip(("direct", "ignores_flushes"), FLAGS.get(one.disk.cache or "", ()), strict=False)
@@ -162,8 +178,7 @@ def _defined(opened: tuple[OpenedImage, ...]) -> dict[str, Setting]:
             found[storage] = {**found[storage], "driver": PROTOCOLS[one.image.type]}
         if one.image.format in FORMATS and not one.disk.keys:
             found[form] = {**found[form], "driver": one.image.format}
-        if not one.disk.transient:
-            found[form] = {**found[form], "read_only": one.disk.read_only or not one.is_top}
+        found[form] = {**found[form], "read_only": one.disk.read_only or not one.is_top}
     return found
 
 
@@ -283,9 +298,9 @@ def disk_resized_behind_qemu(
         qemu-img info -U -f FORMAT DISK
 
     Then, if the image is larger than QEMU's disk on purpose, tell QEMU, which gives the guest the
-    new size at once; SIZE is the image's in bytes:
+    new size at once:
 
-        virsh blockresize NAME TARGET SIZEB
+        virsh blockresize NAME TARGET SIZE
 
     It worked if both sizes are the same:
 
@@ -321,5 +336,5 @@ def disk_resized_behind_qemu(
                 TARGET=disk.target,
                 DISK=image.path,
                 FORMAT=image.format,
-                SIZE=size if size > node.virtual_size else "",
+                SIZE=f"{size}B" if size > node.virtual_size else "",
             )

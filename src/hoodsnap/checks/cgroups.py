@@ -13,7 +13,7 @@ from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.domain.hardware import DEFAULT_PERIOD
 from hoodsnap.facts.domain.state import ON
-from hoodsnap.facts.fact import UnheardError
+from hoodsnap.facts.fact import UnheardError, known
 from hoodsnap.facts.host.cgroup import MACHINE, Cgroup, machine_of
 from hoodsnap.phrase import several, sizes
 
@@ -172,6 +172,7 @@ def qemu_outside_machine_group(
         )
         return
     who = f"{guest.title}'s QEMU (PID {cgroup.pid})"
+    chosen = known(lambda: host.hypervisor.setting("cgroup_controllers", ""))
     for controllers, path in cgroup.hierarchies.items():
         where = f"the control group {path}{_of(controllers)}"
         *_, name, below = ("", *_split(path))
@@ -184,7 +185,8 @@ def qemu_outside_machine_group(
                 severity=Severity.WARNING,
             )
             return
-        if not name and LIMITING & set(controllers.split(",")) and _others(cgroup, controllers):
+        limits = not chosen and LIMITING & set(controllers.split(","))
+        if not name and limits and _others(cgroup, controllers):
             yield problem(
                 f"{who} is in {where}, although libvirt made a group for it",
                 says(domain, name=domain.name, id=domain.id),

@@ -13,7 +13,7 @@ from hoodsnap.facts.database.instance import Instance
 from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.domain.guest_device import GuestDevice
 from hoodsnap.facts.fact import text
-from hoodsnap.facts.process.command_line import CommandLine, Properties
+from hoodsnap.facts.process.command_line import CommandLine, Properties, read_properties
 from hoodsnap.facts.process.process import Process
 from hoodsnap.phrase import brief
 
@@ -61,13 +61,16 @@ WRITE_CACHE = {
 }
 """libvirt's cache mode → whether the guest's disk has a write cache that it must flush."""
 
-BOOTS: Mapping[str, tuple[str, str]] = {
-    "hd": ("disk", "disk"),
-    "cdrom": ("disk", "cdrom"),
-    "fd": ("disk", "floppy"),
-    "network": ("interface", ""),
+BOOTS: Mapping[str, tuple[tuple[str, str], ...]] = {
+    "hd": (("disk", "disk"), ("disk", "lun")),
+    "cdrom": (("disk", "cdrom"),),
+    "network": (("interface", ""),),
 }
-"""Where a guest boots from → kind of the device, and of a disk its own kind."""
+"""Where a guest boots from → kinds of devices, with the kind of a disk."""
+
+UNPLUGGED = ("hostdev", "dimm", "nvdimm", "virtiomem", "vsock", "redir", "fs", "ua-")
+"""Beginnings of the aliases of devices that come and go without an action of nova, or that their
+owner named."""
 
 PLUGGED = {
     "attach_interface": "interface",
@@ -156,6 +159,8 @@ def _settings(
         if given is None:
             continue
         driver = str(given.get("driver"))
+        if driver.startswith("vfio"):
+            continue  # the host's device is the guest's
         allowed = DRIVERS.get((device.kind, device.model))
         if allowed is not None and not re.fullmatch(f"(?:{allowed}){_BUS}", driver):
             yield alias, "model", device.model, driver
@@ -177,13 +182,14 @@ def _boot(
     """Yield a guest that boots from another device than the first one that libvirt names."""
     if not order or any(device.boot_order is not None for device in defined.values()):
         return
-    if "kernel" in argv.options:
-        return  # it boots from none
-    wanted = BOOTS.get(order[0])
+    given = read_properties(argv.last("boot") or "", "order")
+    if "kernel" in argv.options or "order" in given:
+        return  # it boots from none, or in the order of the first releases
+    wanted = BOOTS.get(order[0], ())
     fitting = [
         alias
         for alias, it in defined.items()
-        if wanted == (it.kind, it.device) and alias in argv.devices
+        if (it.kind, it.device) in wanted and alias in argv.devices
     ]
     numbered = {
         name: str(device["bootindex"])
@@ -231,7 +237,7 @@ def _absent(
             if name == alias or name.startswith((f"{alias}-", f"{alias}."))
         }
         kind = "disk" if "drive" in given else "interface" if "mac" in given else ""
-        if not above and kind not in plugged:
+        if not above and kind not in plugged and not name.startswith(UNPLUGGED):
             yield name, "driver", "none", str(given.get("driver"))
     for alias, device in defined.items():
         is_passed = device.kind in ("disk", "interface") and device.model in ("virtio", "scsi")

@@ -101,9 +101,9 @@ def _display(monitor: Monitor) -> str:
 
 OWN = (
     Thing(
-        "memory beside its balloon",
+        "memory (KiB, without the balloon's)",
         (
-            Told("monitor", "QEMU (KiB)", "balloon_kib", lambda monitor: monitor.balloon_kib),
+            Told("monitor", "QEMU", "balloon_kib", lambda monitor: monitor.balloon_kib),
             Told("domain", "libvirt", "size_told", _size),
         ),
     ),
@@ -134,13 +134,13 @@ def monitor_differs(
     Traps: A balloon that moves while both are asked. A console with a name for its address, or
     several of them. In a container threads have other numbers.
 
-    Next: Compare libvirt's copy with what QEMU reports:
+    Next: Compare libvirt's copies with the kernel's listeners and threads:
 
         virsh dommemstat NAME
         virsh domdisplay --all NAME
-        virsh qemu-monitor-command NAME '{"execute": "query-balloon"}'
-        virsh qemu-monitor-command NAME '{"execute": "query-vnc"}'
-        virsh qemu-monitor-command NAME '{"execute": "query-cpus-fast"}'
+        virsh vcpupin NAME
+        ss -ltnp
+        ps -L -o lwp,comm -p PID
 
     Then, where guests survive a restart of libvirtd (not in every container), restart it, so that
     it asks QEMU again:
@@ -149,26 +149,25 @@ def monitor_differs(
 
     It worked if libvirt reports QEMU's values:
 
-        virsh dominfo NAME
+        virsh dommemstat NAME
+        virsh domdisplay --all NAME
 
-    Not yet: Do not run `virsh setmem`, `virsh vcpupin` or `openstack console url show` before both
-    agree.
+    Not yet: Do not run `virsh setmem` or `openstack console url show` before both agree.
 
     Source: libvirt src/qemu/qemu_process.c `qemuProcessRefreshState`; QEMU's QMP reference.
     """
     if domain.id is None or monitor is None:
         return
+    if _shares_numbers(host, process):
+        theirs, ours = known(lambda: monitor.vcpu_threads), known(lambda: process.threads_of_vcpus)
+        if theirs and ours and theirs != ours:
+            yield problem(
+                f"{guest.title}'s vCPUs are threads {_threads(theirs)} in QEMU, but "
+                f"{_threads(ours)} in the kernel",
+                says(monitor, vcpu_threads=_threads(theirs)),
+                derives(process, "vcpu_threads", vcpu_threads=_threads(ours)),
+            )
     yield from disagreements(guest.title, OWN, domain=domain, monitor=monitor)
-    if not _shares_numbers(host, process):
-        return
-    theirs, ours = monitor.vcpu_threads, process.threads_of_vcpus
-    if ours and theirs != ours:
-        yield problem(
-            f"{guest.title}'s vCPUs are threads {_threads(theirs)} in QEMU, but "
-            f"{_threads(ours)} in the kernel",
-            says(monitor, vcpu_threads=_threads(theirs)),
-            derives(process, "vcpu_threads", vcpu_threads=_threads(ours)),
-        )
 
 
 def _threads(threads: Mapping[int, int]) -> str:

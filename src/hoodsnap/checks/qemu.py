@@ -186,14 +186,17 @@ def qemu_started_differently(
 
 
 def _features(xml: DomainXML, argv: CommandLine) -> dict[str, tuple[object, object]]:
-    """Return the CPU features that one of both switches on and the other off."""
+    """Return the CPU features that the guest has, although QEMU was started without them.
+
+    What QEMU could not give, libvirt switches off in the live definition.
+    """
     live, started = xml.cpu_features, argv.cpu_features
     if xml.architecture not in MODELS or _model(xml) is None:
         return {}
     return {
         f"CPU feature {name}": (_switch(live[name]), _switch(started[name]))
         for name in sorted(live.keys() & started.keys())
-        if live[name] != started[name]
+        if live[name] and not started[name]
     }
 
 

@@ -53,6 +53,10 @@ def qemu_in_another_namespace(
         openstack server stop UUID
         openstack server start UUID
 
+    It worked if the new process is in the host's namespaces:
+
+        ls -l /proc/$(cat /run/libvirt/qemu/NAME.pid)/ns
+
     Not yet: Do not kill the process: it runs the guest. Do not restart libvirtd before it is clear
     which libvirt the guest belongs to.
 
@@ -98,6 +102,10 @@ def mount_differs_in_qemu(guest: Guest, host: Host, domain: Domain, process: Pro
     If the two files differ, copy the guest's data out of the one that it uses while it runs:
 
         virsh blockcopy NAME TARGET --dest NEW --format FORMAT --transient-job --wait --finish
+
+    It worked if the new file has the disk's size:
+
+        qemu-img info -U -f FORMAT NEW
 
     Not yet: Do not unmount anything, and do not stop, hard-reboot or migrate the server before its
     newest data are safe.
@@ -161,8 +169,8 @@ def started_on_another_host(
 
         grep 'starting up' /var/log/libvirt/qemu/NAME.log
         hostname
-        uname -r
-        virsh qemu-monitor-command NAME '{"execute": "query-version"}'
+        cat /proc/sys/kernel/osrelease
+        virsh version
 
     If the host was renamed, give it its former name back while nova-compute is stopped, before the
     services on it are restarted.
