@@ -10,7 +10,7 @@ COMPILE := $(VENV)/release/bin/pip-compile --quiet --generate-hashes --allow-uns
 	--no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs site lab lab-down test-page test-lab test-freeze test-tools record churn bench census fuzz requirements dist test-dist sbom clean
+.PHONY: help demo test lint docs site lab lab-down test-page test-lab test-freeze test-tools record churn bench census census-verify fuzz requirements dist test-dist sbom clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -76,6 +76,9 @@ bench: $(VENV)/dev ## measure every limit, as ratios within one run
 
 census: $(VENV)/dev ## change every kind of recorded leaf, and fail if nothing notices and nobody declared it
 	$(BIN)/python -m tests.census
+
+census-verify: $(VENV)/dev ## make each change of the last census again that was noticed, and fail if nothing notices it any more
+	$(BIN)/python -m tests.census --verify
 
 requirements: $(VENV)/release ## pin and hash in requirements/ what users install, at the versions of constraints.txt
 	for extra in collect grading reports query; do $(COMPILE) --extra $$extra -o requirements/$$extra.txt pyproject.toml || exit 1; done

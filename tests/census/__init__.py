@@ -7,6 +7,7 @@ it, and the whole analysis runs again. The *verdict* is what noticed: a check, t
 or nothing. What nothing notices is *declared* with its reason, or it is a hole.
 
     python -m tests.census                         all recordings; writes result.tsv
+    python -m tests.census --verify                only what was noticed before, as result.tsv has it
     python -m tests.census --layer cinder          one layer
     python -m tests.census --leaf 'GET /v3/volumes/detail|.volumes[].size'
 """

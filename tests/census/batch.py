@@ -31,7 +31,7 @@ def judged(home: Recording, tried: Iterable[Mutation], most: int) -> Verdicts:
 
 
 def _judged(home: Recording, batch: list[Mutation]) -> Verdicts:
-    verdict = home.judge.verdict(_made(home, batch))
+    verdict = home.judge.verdict(made(home, batch))
     if len(batch) == 1 or verdict == SILENT:
         yield from ((mutation, verdict) for mutation in batch)
         return
@@ -48,7 +48,7 @@ def shown(home: Recording, tried: Iterable[Mutation], most: int) -> Verdicts:
 
 def _shown(home: Recording, batch: list[Mutation]) -> Verdicts:
     try:
-        news = home.judge.news(_made(home, batch))
+        news = home.judge.news(made(home, batch))
     except Exception as error:
         if len(batch) == 1:
             yield batch[0], Verdict(Word.CRASH, repr(error)[:80])
@@ -86,14 +86,15 @@ def _where(
     return ",".join(name for name, lines in news.items() if any(new in line for line in lines))
 
 
-def _made(home: Recording, batch: Iterable[Mutation]) -> Bundle:
+def made(home: Recording, batch: Iterable[Mutation]) -> Bundle:
+    """Return the recording with some mutations."""
     return edited(home.leaves, [mutation.edit for mutation in batch])
 
 
 def _batches(tried: Iterable[Mutation], most: int) -> Iterator[list[Mutation]]:
     waiting: list[list[Mutation]] = []
     for mutation in tried:
-        fitting = (batch for batch in waiting if not any(_clash(mutation, one) for one in batch))
+        fitting = (batch for batch in waiting if not any(clash(mutation, one) for one in batch))
         batch = next(fitting, None)
         if batch is None:
             batch = []
@@ -106,7 +107,7 @@ def _batches(tried: Iterable[Mutation], most: int) -> Iterator[list[Mutation]]:
     yield from chain(waiting)
 
 
-def _clash(one: Mutation, other: Mutation) -> bool:
+def clash(one: Mutation, other: Mutation) -> bool:
     """True if one of them hides the other, or moves its place."""
     if one.edit.overlaps(other.edit):
         return True

@@ -6,7 +6,7 @@ import gc
 import multiprocessing
 import os
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from tests.census.batch import judged, shown
@@ -20,8 +20,12 @@ FEW, MANY = 6, 24
 """Leaves that are changed at once: of those that may be noticed, and of those that have not been.
 """
 
-SHARE = 96
+SHARE = 48
 """Leaves that one process is given at a time."""
+
+COMMAND_LINE = "cmdline"
+"""End of the questions whose leaves are changed one at a time: a word that can't be read hides those
+behind it."""
 
 Known = Mapping[Kind, Row]
 """An earlier census. It decides what is tried first and what together, and no verdict."""
@@ -44,9 +48,23 @@ def census(wanted: Collection[str] | None = None, known: Known | None = None) ->
     # Forked processes share the recordings that _shares() has read.
     shares = [(*share, known or {}) for share in _shares(wanted)]
     workers = len(os.sched_getaffinity(0))
-    with multiprocessing.get_context("fork").Pool(workers, _begin) as pool:
+    with multiprocessing.get_context("fork").Pool(workers, begin) as pool:
         for counts in pool.imap_unordered(_share, shares):
             yield from counts
+
+
+def alone(kinds: Iterable[tuple[str, Kind]]) -> Iterator[Count]:
+    """Yield the verdict on leaves of recordings again, each changed alone.
+
+    In a batch, one change may hide another: a majority that tells right from wrong is gone.
+    """
+    with multiprocessing.get_context("fork").Pool(len(os.sched_getaffinity(0)), begin) as pool:
+        for counts in pool.imap_unordered(_alone, list(kinds)):
+            yield from counts
+
+
+def _alone(kind: tuple[str, Kind]) -> list[Count]:
+    return list(counted(recording(kind[0]), [kind[1]]))
 
 
 def _shares(wanted: Collection[str] | None) -> Iterator[tuple[str, Sequence[Kind]]]:
@@ -59,7 +77,8 @@ def _shares(wanted: Collection[str] | None) -> Iterator[tuple[str, Sequence[Kind
             yield name, found[at : at + SHARE]
 
 
-def _begin() -> None:
+def begin() -> None:
+    """Prepare a forked process."""
     # What was read before the fork stays: looking through it for garbage takes time.
     gc.freeze()
     gc.set_threshold(100_000)
@@ -118,6 +137,8 @@ class _Turns:
                     self.best[mutation.kind] = verdict, mutation
 
     def _together(self, kind: Kind, turn: int) -> int:
+        if kind.question.endswith(COMMAND_LINE):
+            return 1
         row = self.known.get(kind)
         if row is None or self.home.name != row.recording:
             # What nothing noticed in the first turn, nothing will notice in most cases.

@@ -184,3 +184,39 @@ def test_a_group_in_use_is_no_leftover(grouped: RecordedHost, name: str, pids: l
     left(grouped, name, pids)
 
     assert grouped.findings() == []
+
+
+def _groups(host: RecordedHost, old: str, new: str) -> None:
+    host.edit("cgroup", f"/proc/{PID}/cgroup", old, new)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "headline"),
+    [
+        ("memory:/machine/qemu-2-", "memory:/machine/qemu-1-", "but its domain has the id 2"),
+        ("blkio:/machine/qemu-2-instance-00000005.libvirt-qemu", "blkio:/", "made a group for it"),
+        ("0::/machine/qemu-2-instance-00000005.libvirt-qemu/emulator",
+         "0::/machine/qemu-2-instance-00000005.libvirt-qemu/other", "whose last part libvirt did"),
+    ],
+)  # fmt: skip
+def test_a_process_in_another_group_of_one_hierarchy_is_found(
+    grouped: RecordedHost, old: str, new: str, headline: str
+) -> None:
+    _groups(grouped, old, new)
+
+    [finding] = [f for f in grouped.report().everything() if "group" in f.check.name]
+    assert finding.check.name == "qemu-outside-machine-group"
+    assert headline in finding.headline
+
+
+def test_a_group_without_its_process_is_found(grouped: RecordedHost) -> None:
+    query = "find /sys/fs/cgroup -path '*/machine*' -name '*qemu*' -type d"
+    groups = [
+        {**row, "pids": [1 if pid == int(PID) else pid for pid in row["pids"]]}
+        for row in grouped.last("cgroup", query).value
+    ]
+    grouped.set("cgroup", query, groups)
+
+    [finding] = [f for f in grouped.report().everything() if "group" in f.check.name]
+    assert f"but not its QEMU (PID {PID})" in finding.headline
+    assert finding.severity.word == "warning"

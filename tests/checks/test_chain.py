@@ -319,3 +319,17 @@ def test_chain_qmp_vs_ondisk_if_a_header_names_another_file_than_qemu_img_opened
 
     names = {line.partition(":")[0] for line in host.findings()}
     assert "chain-qmp-vs-ondisk of vm-plain" in names
+
+
+def test_a_header_that_qemu_read_otherwise_is_found(monitored: RecordedHost) -> None:
+    query = (
+        f'virsh qemu-monitor-command {monitored.domain("vm-duo")} \'{{"execute": "query-block"}}\''
+    )
+    value = json.loads(json.dumps(monitored.last("qemu", query).value))
+    disk = next(one["inserted"] for one in value if one["inserted"]["file"].endswith("/disk"))
+    disk["backing_file"] = f"{monitored.top}/_base/swap_64"
+    monitored.set("qemu", query, value)
+
+    [finding] = monitored.report().findings
+    assert finding.check.name == "chain-qmp-vs-ondisk"
+    assert "but read …/_base/swap_64 in the disk's header" in finding.headline

@@ -10,7 +10,8 @@ from tests.conftest import RecordedHost
 def test_nova_conf_not_applied(host: RecordedHost) -> None:
     option(host, "vnc", server_listen="192.0.2.5")
 
-    [headline] = host.headlines()
+    missing, headline = host.headlines()
+    assert missing.endswith("has server_listen 192.0.2.5, which is no address of the host")
     assert headline.startswith("nova.conf of host vm has server_listen 192.0.2.5, but ")
     assert headline.endswith(" have a console on 127.0.0.1")
 
@@ -31,3 +32,48 @@ def test_a_default_is_not_compared(host: RecordedHost, value: str) -> None:
     option(host, "vnc", server_listen="")
 
     assert host.findings() == []
+
+
+def test_nova_conf_wrong(host: RecordedHost) -> None:
+    option(host, "libvirt", live_migration_inbound_addr="192.0.2.77")
+
+    assert host.headlines() == [
+        "nova.conf of host vm has live_migration_inbound_addr 192.0.2.77, which is no address of "
+        "the host"
+    ]
+    assert host.findings() == [
+        "nova-conf-wrong: nova.conf reports live_migration_inbound_addr = 192.0.2.77;"
+        " network reports no address"
+    ]
+
+
+def test_nova_conf_wrong_with_an_unknown_value(host: RecordedHost) -> None:
+    option(host, "libvirt", images_type="qcow3")
+
+    assert host.headlines() == [
+        "nova.conf of host vm has images_type qcow3, which nova does not know"
+    ]
+
+
+@pytest.mark.parametrize("value", ["0.0.0.0", "127.0.0.1", "compute-1.example.org", ""])  # noqa: S104
+def test_an_address_that_is_no_device_s_is_not_compared(host: RecordedHost, value: str) -> None:
+    option(host, "libvirt", live_migration_inbound_addr=value)
+
+    assert host.findings() == []
+
+
+@pytest.mark.parametrize(
+    ("section", "options", "shown"),
+    [
+        ("libvirt", {"virt_type": "kvm"}, "have a domain of type qemu"),
+        ("vnc", {"enabled": "false"}, "have a console of kind VNC"),
+        ("vnc", {"server_proxyclient_address": "192.0.2.7"}, "have a console on 127.0.0.1"),
+    ],
+)
+def test_other_options_that_guests_were_made_without_are_found(
+    host: RecordedHost, section: str, options: dict[str, str], shown: str
+) -> None:
+    option(host, section, **options)
+
+    assert any(line.endswith(shown) for line in host.headlines())
+    assert {line.split(":")[0] for line in host.findings()} == {"nova-conf-not-applied"}

@@ -214,3 +214,12 @@ def test_a_token_that_is_right_or_expired_is_not_a_finding(host: RecordedHost) -
 
     _give_token(host, "vm-plain", 6000, -1)
     assert host.findings() == []
+
+
+def test_a_console_that_listens_at_another_address_is_found(host: RecordedHost) -> None:
+    port = _console(host, "vm-plain")
+    host.edit("kernel", "ss -Hltnp", f" 127.0.0.1:{port} ", f" 192.0.2.9:{port} ")
+
+    assert host.headlines() == [
+        "vm-plain's VNC console is at 127.0.0.1 in libvirt, but its QEMU listens at 192.0.2.9"
+    ]

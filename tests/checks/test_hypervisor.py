@@ -381,3 +381,11 @@ def test_one_base_that_nobody_may_read_is_one_finding(host: RecordedHost) -> Non
     [finding] = host.report().findings
     assert finding.shared is not None and finding.shared.path == base
     assert finding.severity.word == "error"
+
+
+def test_a_qemu_of_another_version_than_the_hosts_is_found(monitored: RecordedHost) -> None:
+    query = "qemu-system-x86_64 --version"
+    monitored.edit("host", query, "version 7.2.22 ", "version 8.1.0 ")
+
+    headlines = [f.headline for f in monitored.report().everything()]
+    assert any("runs QEMU 7.2.22, but host vm has 8.1.0" in line for line in headlines)

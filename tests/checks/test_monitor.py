@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -251,3 +252,48 @@ def test_another_way_to_name_a_disk_is_not_another_disk(
     _disks(monitored, "vm-plain", **changes)
 
     assert _of_disks(monitored) == []
+
+
+def _reported(host: RecordedHost, command: str) -> str:
+    return f'virsh qemu-monitor-command {host.domain("vm-plain")} \'{{"execute": "{command}"}}\''
+
+
+def test_monitor_differs(monitored: RecordedHost) -> None:
+    monitored.set("qemu", _reported(monitored, "query-balloon"), {"actual": 33554432})
+
+    assert monitored.headlines() == [
+        "vm-plain's memory (KiB, without the balloon's) is 32768 in QEMU, but 65536 in libvirt"
+    ]
+    assert monitored.findings() == [
+        "monitor-differs of vm-plain: monitor reports balloon_kib = 32768;"
+        " domain reports size_told = 65536"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("command", "old", "new", "headline"),
+    [
+        ("query-vnc", '"service": "59', '"service": "58', "VNC console is 127.0.0.1:58"),
+        ("query-vnc", '"host": "127.0.0.1"', '"host": "192.0.2.1"', "is 192.0.2.1:59"),
+        ("query-cpus-fast", '"thread-id": ', '"thread-id": 1', "vCPUs are threads 1"),
+    ],
+)
+def test_what_the_monitor_reports_otherwise_is_found(
+    monitored: RecordedHost, command: str, old: str, new: str, headline: str
+) -> None:
+    query = _reported(monitored, command)
+    value = json.dumps(monitored.last("qemu", query).value)
+    monitored.set("qemu", query, json.loads(value.replace(old, new, 1)))
+
+    [finding] = monitored.report().findings
+    assert finding.check.name == "monitor-differs"
+    assert headline in finding.headline
+
+
+def test_vcpus_that_do_not_run_are_found(monitored: RecordedHost) -> None:
+    query = _reported(monitored, "query-status")
+    monitored.set("qemu", query, {**monitored.last("qemu", query).value, "running": False})
+
+    assert monitored.headlines() == [
+        "vm-plain is running (unpaused) in libvirt, but its vCPUs do not run in QEMU"
+    ]

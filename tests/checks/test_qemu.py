@@ -168,3 +168,25 @@ def test_a_card_may_have_been_plugged_in_later(host: RecordedHost) -> None:
     host.row("instance_actions", uuid, action="attach_interface")
 
     assert [line for line in host.headlines() if "network card" in line] == []
+
+
+def test_another_cpu_feature_is_found(host: RecordedHost) -> None:
+    _start(host, "vm-plain", ",acpi=on", ",acpi=off")
+
+    [finding] = host.report().findings
+    assert finding.check.name == "qemu-started-differently"
+    assert "CPU feature acpi is on in libvirt" in finding.headline
+
+
+def test_a_cpu_feature_that_qemu_could_not_give_is_off_in_libvirt(host: RecordedHost) -> None:
+    _start(host, "vm-plain", ",vme=off", ",vme=on")
+
+    assert host.findings() == []
+
+
+def test_a_qemu_that_kept_another_users_ids_is_found(host: RecordedHost) -> None:
+    _status(host, "vm-plain", "Uid:\t64055\t64055\t64055\t64055", "Uid:\t64055\t64055\t0\t64055")
+
+    [finding] = host.report().findings
+    assert finding.check.name == "qemu-runs-as-another-user"
+    assert "runs as 64055:64055, but has kept the ids of 0:64055" in finding.headline

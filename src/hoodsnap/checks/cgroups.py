@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from hoodsnap.check import Problems, check, problem
+import re
+from collections.abc import Iterator
+
+from hoodsnap.check import Problem, Problems, check, problem
 from hoodsnap.checks.traps import of_another_libvirt, task_in_flight
 from hoodsnap.evidence import Severity, derives, hears, says
 from hoodsnap.facts.cloud.guest import Guest
@@ -10,8 +13,8 @@ from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.domain.hardware import DEFAULT_PERIOD
 from hoodsnap.facts.domain.state import ON
-from hoodsnap.facts.fact import UnheardError
-from hoodsnap.facts.host.cgroup import Cgroup
+from hoodsnap.facts.fact import UnheardError, known
+from hoodsnap.facts.host.cgroup import MACHINE, Cgroup, machine_of
 from hoodsnap.phrase import several, sizes
 
 
@@ -117,7 +120,9 @@ def memory_limit_below_guest(guest: Guest, domain: Domain, cgroup: Cgroup) -> Pr
 
 
 @check(Severity.NOTE, traps=[task_in_flight, of_another_libvirt])
-def qemu_outside_machine_group(guest: Guest, domain: Domain, cgroup: Cgroup) -> Problems:
+def qemu_outside_machine_group(
+    guest: Guest, host: Host, domain: Domain, cgroup: Cgroup
+) -> Problems:
     """The guest's QEMU process runs outside of the control group that libvirt makes for a guest.
 
     Limits set through libvirt do not apply to the process. If the process is in the group of a
@@ -127,7 +132,9 @@ def qemu_outside_machine_group(guest: Guest, domain: Domain, cgroup: Cgroup) -> 
     Authority: The kernel.
 
     Traps: libvirt may be configured to use no control groups (`cgroup_controllers = []` in
-    qemu.conf), or run in a container that does not allow them.
+    qemu.conf), or run in a container that does not allow them. Only controllers in which libvirt
+    makes groups are compared. A process in another guest's group is a warning: the limits of that
+    guest apply to it.
 
     Next: Check the groups of the process, and libvirt's configuration:
 
@@ -154,13 +161,94 @@ def qemu_outside_machine_group(guest: Guest, domain: Domain, cgroup: Cgroup) -> 
 
     Source: libvirt docs/cgroups.rst.
     """
-    if domain.state in ON and cgroup.machine is None:
+    if domain.state not in ON:
+        return
+    if cgroup.machine is None:
         yield problem(
             f"{guest.title}'s QEMU (PID {cgroup.pid}) is in the control group "
             f"{several(cgroup.groups, 2) or '/'}, which libvirt did not make",
             says(domain, state=domain.state_words),
             says(cgroup, groups=" ".join(cgroup.groups)),
         )
+        return
+    who = f"{guest.title}'s QEMU (PID {cgroup.pid})"
+    chosen = known(lambda: host.hypervisor.setting("cgroup_controllers", ""))
+    for controllers, path in cgroup.hierarchies.items():
+        where = f"the control group {path}{_of(controllers)}"
+        *_, name, below = ("", *_split(path))
+        machine = machine_of(name)
+        if machine is not None and machine[0] != domain.id:
+            yield problem(
+                f"{who} is in {where}, but its domain has the id {domain.id}",
+                says(domain, name=domain.name, id=domain.id),
+                derives(cgroup, "hierarchies", group=path),
+                severity=Severity.WARNING,
+            )
+            return
+        limits = not chosen and LIMITING & set(controllers.split(","))
+        if not name and limits and _others(cgroup, controllers):
+            yield problem(
+                f"{who} is in {where}, although libvirt made a group for it",
+                says(domain, name=domain.name, id=domain.id),
+                derives(cgroup, "hierarchies", group=path),
+            )
+            return
+        if below and not SUBGROUP.fullmatch(below):
+            yield problem(
+                f"{who} is in {where}, whose last part libvirt did not make",
+                says(domain, name=domain.name, id=domain.id),
+                derives(cgroup, "hierarchies", group=path),
+            )
+            return
+    yield from _without_it(guest, host, domain, cgroup)
+
+
+LIMITING = frozenset(["cpu", "memory", "blkio", "freezer", "cpuset"])
+"""Controllers in which libvirt makes a group for each guest. In others (`pids`, `name=systemd`) the
+service manager or nobody does."""
+
+SUBGROUP = re.compile(r"(?:libvirt(?:/|$))?(?:(?:emulator|vcpu\d+|iothread\d+)(?:/.*)?)?")
+"""What libvirt makes in the group of a guest."""
+
+
+def _split(path: str) -> tuple[str, str]:
+    """Return the part of a group's path that is a guest's group, and what is below it."""
+    parts = path.strip("/").split("/")
+    for at, part in enumerate(parts):
+        if MACHINE.fullmatch(part):
+            return part, "/".join(parts[at + 1 :])
+    return "", ""
+
+
+def _others(cgroup: Cgroup, controllers: str) -> bool:
+    """True if the process is in a guest's group in most hierarchies that can limit it."""
+    limiting = [
+        bool(_split(path)[0])
+        for names, path in cgroup.hierarchies.items()
+        if names != controllers and LIMITING & set(names.split(","))
+    ]
+    return sum(limiting) * 2 > len(limiting)
+
+
+def _of(controllers: str) -> str:
+    return f" of {controllers}" if controllers else ""
+
+
+def _without_it(guest: Guest, host: Host, domain: Domain, cgroup: Cgroup) -> Iterator[Problem]:
+    """Yield a group of the domain that has processes, but not its QEMU."""
+    listing = host.census.get("cgroup")
+    for group in host.cgroups.machines:
+        is_own = group.machine == (domain.id, domain.name)
+        if listing is not None and is_own and group.pids and cgroup.pid not in group.pids:
+            others = ", ".join(map(str, group.pids))
+            yield problem(
+                f"{guest.title}'s control group {group.path} has the processes {others}, but not "
+                f"its QEMU (PID {cgroup.pid})",
+                says(domain, name=domain.name, id=domain.id),
+                hears(listing, "cgroup", group.path, path=group.path, processes=others),
+                severity=Severity.WARNING,
+            )
+            return
 
 
 @check(Severity.NOTE)

@@ -9,7 +9,7 @@ from itertools import islice, pairwise
 from typing import NamedTuple
 
 from hoodsnap import phrase
-from hoodsnap.check import Problems, check, problem
+from hoodsnap.check import Problem, Problems, check, problem
 from hoodsnap.checks.traps import (
     building,
     disk_is_copied,
@@ -17,7 +17,7 @@ from hoodsnap.checks.traps import (
     migrating,
     task_in_flight,
 )
-from hoodsnap.evidence import Evidence, Severity, hears, says
+from hoodsnap.evidence import Evidence, Severity, derives, hears, says
 from hoodsnap.facts.api.server import Server
 from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.cloud.guest import Guest
@@ -370,6 +370,8 @@ def chain_qmp_vs_ondisk(
     """
     if domain.id is None:
         return
+    if monitor is not None:
+        yield from _named_by_qemu(guest, domain, host, monitor)
     for chain in _chains(domain, monitor):
         disks_out_of_sight(guest)  # raises if this path may lead to another file, or to none
         image = host.images.image(chain.files[0])
@@ -388,6 +390,27 @@ def chain_qmp_vs_ondisk(
                 says(image, chain=" ← ".join(header)),
                 DISK=image.path,
                 TARGET=known(partial(_target, domain, chain.files[0])),
+            )
+
+
+def _named_by_qemu(guest: Guest, domain: Domain, host: Host, monitor: Monitor) -> Iterator[Problem]:
+    """Yield disks whose header, as QEMU itself read it, names another backing file."""
+    for device in monitor.disks:
+        node = device.node
+        if node is None or node.file is None or node.named_backing is None or not node.backing:
+            continue
+        named, below = path_in(node.named_backing), path_in(node.backing[0])
+        if not named.startswith("/") or not below.startswith("/"):
+            continue
+        disks_out_of_sight(guest)  # raises if this path may lead to another file, or to none
+        if not _is_same(host, named, below):
+            yield problem(
+                f"{guest.title}'s QEMU uses {phrase.place(below)} below its disk"
+                f" {phrase.place(node.file)}, but read {phrase.place(named)} in the disk's header",
+                says(monitor, disks=f"{node.file} ← {below}"),
+                derives(monitor, "disks", named_backing=named),
+                DISK=path_in(node.file),
+                TARGET=known(partial(_target, domain, path_in(node.file))),
             )
 
 

@@ -23,6 +23,24 @@ ANY = frozenset(["", "0.0.0.0", "::", "*"])  # noqa: S104 (names of addresses; n
 """Addresses that stand for all addresses."""
 
 
+_ADDRESS = re.compile(r"[0-9a-fA-F.]*[.:][0-9a-fA-F.:]*")
+"""An address in numbers."""
+
+CHOICES = {
+    ("libvirt", "virt_type"): {"kvm", "lxc", "qemu", "uml", "xen", "parallels"},
+    ("libvirt", "images_type"): {"raw", "flat", "qcow2", "lvm", "rbd", "ploop", "default"},
+}
+"""Options of which nova-compute accepts only some values, in any release since Kilo."""
+
+OF_THE_HOST = (
+    ("DEFAULT", "my_ip"),
+    ("libvirt", "live_migration_inbound_addr"),
+    ("vnc", "server_listen"),
+    ("spice", "server_listen"),
+)
+"""Options with an address at which the host itself listens or is reached."""
+
+
 class _Made(NamedTuple):
     """A guest that was made with another value than nova.conf has now."""
 
@@ -70,7 +88,7 @@ def nova_conf_not_applied(host: Host, cloud: Cloud) -> Problems:
         if guest.is_here and guest.domain is not None and guest.instance is not None
     ]
     undecided: UnheardError | None = None
-    for part in (_consoles, _stores):
+    for part in (_consoles, _switched_off, _stores, _types):
         try:
             yield from part(host, guests)
         except UnheardError as reason:
@@ -97,10 +115,58 @@ def _consoles(host: Host, guests: Sequence[Guest]) -> Iterator[Problem]:
                         )
         yield from _told(host, kind, "server_listen", wanted, others, "a console on")
         wanted = host.option(kind, "server_proxyclient_address")
+        yield from _unreachable(host, guests, kind, wanted)
         tokens = [made for guest in guests for made in _tokens(guest, kind, wanted)]
         yield from _told(
             host, kind, "server_proxyclient_address", wanted, tokens, "a console token for"
         )
+
+
+def _unreachable(host: Host, guests: Sequence[Guest], kind: str, wanted: str) -> Iterator[Problem]:
+    """Yield consoles at which nobody listens on the address that nova gives to its proxy."""
+    if not _ADDRESS.fullmatch(wanted) or wanted in ANY:
+        return
+    others = [
+        made
+        for made in _listening(guests, kind)
+        if made.value == host.option(kind, "server_listen") and made.value != wanted
+    ]
+    yield from _told(host, kind, "server_proxyclient_address", wanted, others, "a console on")
+
+
+def _listening(guests: Sequence[Guest], kind: str) -> Iterator[_Made]:
+    """Yield each address at which a running guest's console of a kind listens, but wildcards."""
+    for guest in guests:
+        domain = guest.domain
+        if domain is None or domain.id is None:
+            continue
+        for console in known(lambda domain=domain: domain.graphics) or ():  # type: ignore[misc]
+            for address in console.listens if console.type == kind else ():
+                if address not in ANY and _ADDRESS.fullmatch(address):
+                    yield _Made(guest, address, derives(domain, "graphics", listen=address))
+
+
+def _switched_off(host: Host, guests: Sequence[Guest]) -> Iterator[Problem]:
+    for kind in ("vnc", "spice"):
+        wanted = host.option(kind, "enabled")
+        if wanted.lower() in ("false", "0", "no", "off"):
+            others = [
+                _Made(made.guest, kind.upper(), made.evidence) for made in _listening(guests, kind)
+            ]
+            yield from _told(host, kind, "enabled", wanted, others, "a console of kind")
+
+
+def _types(host: Host, guests: Sequence[Guest]) -> Iterator[Problem]:
+    wanted = host.option("libvirt", "virt_type")
+    if wanted not in ("kvm", "qemu"):
+        return
+    others = []
+    for guest in guests:
+        domain = guest.domain
+        its = known(lambda domain=domain: domain.current.type) if domain is not None else None  # type: ignore[misc]
+        if domain is not None and its in ("kvm", "qemu") and its != wanted:
+            others.append(_Made(guest, its, derives(domain, "xml", type=its)))
+    yield from _told(host, "libvirt", "virt_type", wanted, others, "a domain of type")
 
 
 def _tokens(guest: Guest, kind: str, wanted: str) -> Iterator[_Made]:
@@ -175,3 +241,59 @@ def _told(
         OPTION=option,
         UUID=others[0].guest.uuid,
     )
+
+
+@check(Severity.WARNING)
+def nova_conf_wrong(host: Host) -> Problems:
+    """nova.conf names an address that the host does not have, or a value that nova does not know.
+
+    With a value that it does not know, nova-compute refuses its next start. With an address of
+    another host, live migrations to this host end on the other one or fail, new consoles do not
+    start, and volumes are exported to the wrong address. A deployment tool with a wrong variable,
+    or a host that got new addresses, leaves such a file; the running nova-compute still has the old
+    values.
+
+    Authority: The kernel, for the host's addresses.
+
+    Traps: Host names are not resolved. An address that the host had only while another network was
+    up. An address that is translated in between is on no device of the host.
+
+    Next: Compare the option with the host's addresses:
+
+        grep -n -E 'OPTION' /etc/nova/nova.conf
+        ip -brief address
+        ps -o pid,lstart,args -C nova-compute
+
+    Then, while nova-compute is stopped, correct the option; a deployment tool would write it again,
+    so correct its variable, too.
+
+    Not yet: Do not restart nova-compute before the value is right. Do not live-migrate servers to
+    the host.
+
+    Source: nova configuration reference, `virt_type`, `images_type`, `my_ip`,
+    `live_migration_inbound_addr`, `server_listen`.
+    """
+    answer = host.bundle.last("host", "/etc/nova/nova.conf", host.name)
+    for (section, option), choices in CHOICES.items():
+        value = host.option(section, option)
+        if value and value not in choices and answer is not None:
+            yield problem(
+                f"nova.conf of host {host.name} has {option} {value}, which nova does not know",
+                hears(answer, "nova.conf", f"{section}.{option}", **{option: value}),
+                OPTION=option,
+            )
+    there = host.network.addresses
+    if there is None or answer is None:
+        raise UnheardError("the host's addresses were not collected")
+    addresses, listing = there
+    for section, option in OF_THE_HOST:
+        value = host.option(section, option)
+        is_local = value in ANY or value.startswith("127.") or value == "::1"
+        if value and not is_local and _ADDRESS.fullmatch(value) and value not in addresses:
+            yield problem(
+                f"nova.conf of host {host.name} has {option} {value}, which is no address of the "
+                "host",
+                hears(answer, "nova.conf", f"{section}.{option}", **{option: value}),
+                hears(listing, "network", value, address=None),
+                OPTION=option,
+            )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from posixpath import dirname
 
@@ -17,7 +18,7 @@ from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.domain.hardware import Graphics
 from hoodsnap.facts.domain.state import ON
 from hoodsnap.facts.fact import UnheardError, integer, known, text
-from hoodsnap.facts.host.hypervisor import LISTENERS, FreeSpace
+from hoodsnap.facts.host.hypervisor import LISTENERS, FreeSpace, Listener
 from hoodsnap.facts.process.process import Process
 from hoodsnap.phrase import place, several
 
@@ -217,6 +218,7 @@ def _taken(
 ) -> Iterator[Problem]:
     """Yield another process that listens where this guest's console should be."""
     listeners = host.hypervisor.listeners.get(console.port or 0, ())
+    yield from _elsewhere(guest, host, domain, process, console, listeners)
     shared = len(cloud.exclusive(host).ports.get(console.port or 0, ())) > 1
     if shared or any(listener.pid == process.pid for listener in listeners):
         return
@@ -236,6 +238,29 @@ def _taken(
                     there,
                     severity=Severity.ERROR,
                 )
+
+
+def _elsewhere(
+    guest: Guest,
+    host: Host,
+    domain: Domain,
+    process: Process,
+    console: Graphics,
+    listeners: Sequence[Listener],
+) -> Iterator[Problem]:
+    """Yield a console whose QEMU listens on another address than libvirt's."""
+    own = {listener.address for listener in listeners if listener.pid == process.pid}
+    answer = host.hypervisor.answer("kernel", LISTENERS)
+    if not own or not console.listens or answer is None or own & set(console.listens):
+        return
+    numbers = all(re.fullmatch(r"[\d.]+|[\da-f:]*:[\da-f:]*", one) for one in console.listens)
+    if numbers and not EVERYWHERE & {*own, *console.listens}:
+        yield problem(
+            f"{guest.title}'s {console.type.upper()} console is at {console.listens[0]} in libvirt,"
+            f" but its QEMU listens at {several(sorted(own))}",
+            says(domain, name=domain.name, graphics=f"{console.listens[0]}:{console.port}"),
+            hears(answer, "kernel", str(console.port), listening_at=several(sorted(own))),
+        )
 
 
 def _overlap(one: Graphics, other: Graphics) -> bool:

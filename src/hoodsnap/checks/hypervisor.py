@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from hoodsnap.bundle import Answer
@@ -13,9 +14,10 @@ from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.domain.disk import Disk
 from hoodsnap.facts.domain.domain import PRODUCTS, Domain
 from hoodsnap.facts.domain.state import DomainState
-from hoodsnap.facts.fact import UnheardError
+from hoodsnap.facts.fact import UnheardError, known, value_of
 from hoodsnap.facts.host.access import READ, WRITE
 from hoodsnap.facts.host.instances_directory import FolderEntry, is_base
+from hoodsnap.facts.process.monitor import Monitor
 from hoodsnap.facts.process.process import GONE, Process
 from hoodsnap.phrase import brief, counted, place, size
 
@@ -250,7 +252,9 @@ def _mislabelled(guest: Guest, host: Host, domain: Domain) -> Iterator[Problem]:
 
 
 @check(Severity.NOTE)
-def qemu_binary_outdated(guest: Guest, process: Process) -> Problems:
+def qemu_binary_outdated(
+    guest: Guest, host: Host, process: Process, monitor: Monitor | None
+) -> Problems:
     """The guest runs a QEMU binary that has since been replaced on this host.
 
     A package update replaces the file but not the running process, so the guest still has the bugs
@@ -258,7 +262,8 @@ def qemu_binary_outdated(guest: Guest, process: Process) -> Problems:
 
     Authority: The kernel.
 
-    Traps: Removing a container together with the binary in it looks the same.
+    Traps: Removing a container together with the binary in it looks the same. A version is compared
+    only if QEMU's monitor was asked, and outside of containers.
 
     Next: Check the binary of the process, and when the file that is now at its path (BINARY) was
     changed:
@@ -288,6 +293,25 @@ def qemu_binary_outdated(guest: Guest, process: Process) -> Problems:
             "start",
             says(process, pid=process.pid, exe=process.exe),
             BINARY=binary,
+        )
+        return
+    version = known(lambda: monitor.version) if monitor is not None else None
+    program = process.exe.rpartition("/")[2]
+    answer = host.hypervisor.answer("host", f"{program} --version")
+    found = re.match(
+        r"QEMU emulator version (\d[\d.]*)", known(lambda: value_of(answer, program, str)) or ""
+    )
+    if version is None or found is None or answer is None or host.in_container(process):
+        return
+    if found[1].rstrip(".") != version:
+        on = f"host {host.name} has {found[1]}"
+        yield problem(
+            f"{guest.title} (PID {process.pid}) runs QEMU {version}, but {on}",
+            says(monitor, version=version)
+            if monitor is not None
+            else says(process, exe=process.exe),
+            hears(answer, "QEMU", "version", version=found[1]),
+            BINARY=process.exe,
         )
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 
+from hoodsnap.agreement import Thing, Told, disagreements
 from hoodsnap.bundle import Answer
 from hoodsnap.check import Problems, check, problem
 from hoodsnap.checks.legal_states import STATUS_OF
 from hoodsnap.checks.traps import building, disk_is_copied, migrating, task_in_flight
-from hoodsnap.evidence import Evidence, Severity, hears, says
+from hoodsnap.evidence import Evidence, Severity, derives, hears, says
 from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host, is_unasked
 from hoodsnap.facts.domain.domain import Domain
-from hoodsnap.facts.domain.state import ON
+from hoodsnap.facts.domain.state import ON, DomainState
+from hoodsnap.facts.fact import known, value_of
 from hoodsnap.facts.process.monitor import Monitor
 from hoodsnap.facts.process.process import Process
 from hoodsnap.phrase import place
@@ -68,6 +71,114 @@ def libvirt_vs_qmp_status(guest: Guest, domain: Domain, monitor: Monitor | None)
             says(domain, state=domain.state_words),
             says(monitor, status=monitor.status),
         )
+    elif domain.state == DomainState.RUNNING and not monitor.running:
+        yield problem(
+            f"{guest.title} is {domain.state_words} in libvirt, but its vCPUs do not run in QEMU",
+            says(domain, state=domain.state_words),
+            says(monitor, running=False),
+        )
+
+
+def _size(domain: Domain) -> int:
+    return domain.size_told[1]
+
+
+def _console(domain: Domain) -> str | None:
+    consoles = [one for one in domain.graphics if one.type == "vnc" and one.port is not None]
+    address = consoles[0].listens[0] if len(consoles) == 1 and consoles[0].listens else ""
+    # QEMU reports a number where libvirt has a name.
+    return (
+        f"{address}:{consoles[0].port}"
+        if re.fullmatch(r"[\d.]+|[\da-f:]*:[\da-f:]*", address)
+        else None
+    )
+
+
+def _display(monitor: Monitor) -> str:
+    console = monitor.console
+    return "none" if console is None else f"{console.address}:{console.port}"
+
+
+OWN = (
+    Thing(
+        "memory (KiB, without the balloon's)",
+        (
+            Told("monitor", "QEMU", "balloon_kib", lambda monitor: monitor.balloon_kib),
+            Told("domain", "libvirt", "size_told", _size),
+        ),
+    ),
+    Thing(
+        "VNC console",
+        (
+            Told("monitor", "QEMU", "console", _display),
+            Told("domain", "libvirt", "graphics", _console),
+        ),
+    ),
+)
+"""What QEMU's monitor reports and libvirt keeps a copy of."""
+
+
+@check(Severity.WARNING, traps=[building, task_in_flight, migrating])
+def monitor_differs(
+    guest: Guest, host: Host, domain: Domain, process: Process, monitor: Monitor | None
+) -> Problems:
+    """QEMU's monitor and libvirt, or the kernel, report different things of one running guest.
+
+    libvirt asks QEMU once and then keeps copies, which it updates from QEMU's events. A copy that
+    is wrong (an event was lost, another program used the monitor, the monitor is that of another
+    QEMU) leads commands astray: a console of another guest, a balloon that takes memory from a
+    guest that has none left, CPU pinning of threads that are no vCPUs.
+
+    Authority: QEMU; for its threads the kernel.
+
+    Traps: A balloon that moves while both are asked. A console with a name for its address, or
+    several of them. In a container threads have other numbers.
+
+    Next: Compare libvirt's copies with the kernel's listeners and threads:
+
+        virsh dommemstat NAME
+        virsh domdisplay --all NAME
+        virsh vcpupin NAME
+        ss -ltnp
+        ps -L -o lwp,comm -p PID
+
+    Then, where guests survive a restart of libvirtd (not in every container), restart it, so that
+    it asks QEMU again:
+
+        systemctl restart libvirtd
+
+    It worked if libvirt reports QEMU's values:
+
+        virsh dommemstat NAME
+        virsh domdisplay --all NAME
+
+    Not yet: Do not run `virsh setmem` or `openstack console url show` before both agree.
+
+    Source: libvirt src/qemu/qemu_process.c `qemuProcessRefreshState`; QEMU's QMP reference.
+    """
+    if domain.id is None or monitor is None:
+        return
+    if _shares_numbers(host, process):
+        theirs, ours = known(lambda: monitor.vcpu_threads), known(lambda: process.threads_of_vcpus)
+        if theirs and ours and theirs != ours:
+            yield problem(
+                f"{guest.title}'s vCPUs are threads {_threads(theirs)} in QEMU, but "
+                f"{_threads(ours)} in the kernel",
+                says(monitor, vcpu_threads=_threads(theirs)),
+                derives(process, "vcpu_threads", vcpu_threads=_threads(ours)),
+            )
+    yield from disagreements(guest.title, OWN, domain=domain, monitor=monitor)
+
+
+def _threads(threads: Mapping[int, int]) -> str:
+    return ", ".join(str(threads[vcpu]) for vcpu in sorted(threads)) or "none"
+
+
+def _shares_numbers(host: Host, process: Process) -> bool:
+    """True if the collector is in the PID namespace of the process; False if that is unknown."""
+    answer = host.bundle.last("host", "readlink /proc/self/ns/*", host.name)
+    own = known(lambda: value_of(answer, "the collector's namespaces", dict[str, str]).get("pid"))
+    return own is not None and own == known(lambda: process.namespaces.get("pid"))
 
 
 FORMATS = frozenset(["qcow2", "raw"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
@@ -64,6 +65,10 @@ def _model(xml: DomainXML) -> str | None:
     return {"custom": cpu.model, "host-passthrough": "host", "maximum": "max"}.get(cpu.mode)
 
 
+def _os(name: str) -> Callable[[DomainXML], object]:
+    return lambda xml: xml.settings.get(f"os/{name}")
+
+
 def _sources(paths: Iterable[str]) -> str | None:
     return ", ".join(sorted(paths)) or None
 
@@ -91,6 +96,8 @@ PASSED = (
     Passed("CPU model", _model, lambda argv: argv.processor),
     *map(_topology, TOPOLOGY),
     *map(_smbios, ("manufacturer", "product", "version", "serial", "family")),
+    Passed("kernel", _os("kernel"), lambda argv: argv.last("kernel")),
+    Passed("initrd", _os("initrd"), lambda argv: argv.last("initrd")),
     Passed(
         "clock",
         lambda xml: offset if (offset := xml.settings.get("clock/@offset")) in CLOCKS else None,
@@ -162,6 +169,7 @@ def qemu_started_differently(
         live, started = known(lambda: copy.live(xml)), known(lambda: copy.started(argv))  # noqa: B023
         if live is not None and started is not None and live != started:
             apart[copy.name] = (live, started)
+    apart |= _features(xml, argv)
     if apart:
         (name, (live, started)), *others = apart.items()
         more = f" (and {len(others)} more)" if others else ""
@@ -175,6 +183,25 @@ def qemu_started_differently(
     yield from _mtus(guest, domain, process, argv)
     yield from _program(guest, process, argv)
     yield from _plugged(guest, domain, process, instance)
+
+
+def _features(xml: DomainXML, argv: CommandLine) -> dict[str, tuple[object, object]]:
+    """Return the CPU features that the guest has, although QEMU was started without them.
+
+    What QEMU could not give, libvirt switches off in the live definition.
+    """
+    live, started = xml.cpu_features, argv.cpu_features
+    if xml.architecture not in MODELS or _model(xml) is None:
+        return {}
+    return {
+        f"CPU feature {name}": (_switch(live[name]), _switch(started[name]))
+        for name in sorted(live.keys() & started.keys())
+        if live[name] and not started[name]
+    }
+
+
+def _switch(value: bool) -> str:
+    return "on" if value else "off"
 
 
 PLUGGING = {
@@ -251,7 +278,8 @@ def _program(guest: Guest, process: Process, argv: CommandLine) -> Iterator[Prob
     if not exe or {named, runs} & SYNONYMS or named.strip(".") == runs.strip("."):
         return
     # A wrapper and a variant have names of their own: .qemu-system-x86_64-wrapped
-    if runs not in named and named not in runs:
+    short, long = sorted((named.strip("."), runs.strip(".")), key=len)
+    if not re.fullmatch(rf"(.*[._-])?{re.escape(short)}([._-].*)?", long):
         yield problem(
             f"{guest.title}'s process {process.pid} is {exe}, but it was started as {argv.binary}",
             says(process, exe=exe),
@@ -277,7 +305,7 @@ def qemu_runs_as_another_user(
     Authority: The kernel, for the user of a process.
 
     Traps: A label with names instead of numbers is not compared. In a user namespace numbers have
-    another meaning.
+    another meaning. A QEMU that kept another user's ids beside its own can become that user again.
 
     Next: Compare the process, the label of the domain, and the user that libvirt uses now:
 
@@ -317,6 +345,15 @@ def qemu_runs_as_another_user(
             says(process, pid=process.pid, uid=runs[0], gid=runs[1]),
             derives(domain, "labels", dac_label=given),
             severity=Severity.ERROR,
+        )
+        return
+    others = sorted(process.owners - {runs})
+    if others:
+        yield problem(
+            f"{guest.title}'s QEMU (PID {process.pid}) runs as {_pair(runs)}, but has kept the ids "
+            f"of {_pair(others[0])}",
+            says(process, pid=process.pid, uid=runs[0], gid=runs[1]),
+            derives(process, "owners", real_saved_or_file_system=_pair(others[0])),
         )
         return
     later = known(lambda: host.hypervisor.owner)

@@ -53,6 +53,7 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
     ),
     # The mount point is empty because the file system with the disks is not mounted.
     "instances-path-not-mounted": (
+        "mount-differs-in-qemu",
         "disk-deleted-but-open",
         "backing-file-missing",
         "server-without-disk",
@@ -63,7 +64,7 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
         "capacity-lie",
     ),
     # Every volume of the share is the same finding.
-    "share-not-mounted": ("volume-share-differs", "volume-disk-differs"),
+    "share-not-mounted": ("mount-differs-in-qemu", "volume-share-differs", "volume-disk-differs"),
     # Whatever is on a full file system fails at its next write.
     "file-system-full": (
         "io-error-paused",

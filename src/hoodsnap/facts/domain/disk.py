@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 from xml.etree.ElementTree import Element
 
 from hoodsnap.facts.fact import DocumentedField
+from hoodsnap.facts.quantity import whole
 
 
 class DiskImage(NamedTuple):
@@ -86,6 +88,40 @@ DOCUMENTED_DISK = (
     DocumentedField("read_only", "True if the guest can't write to the disk."),
 )
 """Fields of a disk that the expressions of a lab sheet can read."""
+
+
+class OpenedImage(NamedTuple):
+    """One image of a running domain, by the number in the names of QEMU's nodes for it."""
+
+    number: int
+    """1 for the nodes `libvirt-1-storage` and `libvirt-1-format`."""
+    image: DiskImage
+    disk: Disk
+    """The disk that it belongs to."""
+    is_top: bool
+    """False for a backing file."""
+
+
+def read_opened(element: Element) -> Iterator[OpenedImage]:
+    """Yield the images of one `<disk>` that have a number; before libvirt 5.8 none has."""
+    disk, store = read_disk(element), element.find("backingStore")
+    number = _number(element)
+    if number is not None:
+        yield OpenedImage(number, disk.image, disk, True)
+    for image in disk.backing or ():
+        number = _number(store) if store is not None else None
+        if number is not None:
+            yield OpenedImage(number, image, disk, False)
+        store = store.find("backingStore") if store is not None else None
+
+
+def _number(image: Element) -> int | None:
+    """Return the number of an image, which is in its source; in a backing file's own element."""
+    source = image.find("source")
+    for place in (image, source):
+        if place is not None and place.get("index") is not None:
+            return whole(place.get("index"))
+    return None
 
 
 def read_disk(element: Element) -> Disk:

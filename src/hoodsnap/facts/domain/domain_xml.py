@@ -13,7 +13,8 @@ from typing import NamedTuple
 from xml.etree.ElementTree import Element
 
 from hoodsnap.facts.domain import hardware
-from hoodsnap.facts.domain.disk import Disk, read_disk
+from hoodsnap.facts.domain.disk import Disk, OpenedImage, read_disk, read_opened
+from hoodsnap.facts.domain.guest_device import GuestDevice, read_guest_device
 from hoodsnap.facts.domain.nova_metadata import NovaMetadata, read_metadata
 from hoodsnap.facts.domain.settings import read_settings
 from hoodsnap.facts.domain.xml import parsed
@@ -174,6 +175,18 @@ class DomainXML:
         return hardware.read_processor(self._first("cpu"))
 
     @cached_property
+    def cpu_features(self) -> Mapping[str, bool]:
+        """Feature of the CPU, as QEMU writes its name → True if the guest has it.
+
+        Only what the running domain's CPU has beside its model.
+        """
+        return {
+            name.replace("_", "-"): policy in ("require", "force")
+            for policy, name in _FEATURE.findall(self._text)
+            if policy in ("require", "force", "disable", "forbid")
+        }
+
+    @cached_property
     def pins(self) -> Mapping[int, frozenset[int]]:
         """vCPU → host CPUs that it may run on; vCPUs that are not pinned are left out."""
         return hardware.read_pins(self._find("cputune"))
@@ -224,6 +237,24 @@ class DomainXML:
     def disks(self) -> tuple[Disk, ...]:
         """All `<disk>` elements, in order."""
         return tuple(read_disk(element) for element in self._find("devices/disk"))
+
+    @cached_property
+    def opened(self) -> tuple[OpenedImage, ...]:
+        """Images that have a number in the names of QEMU's nodes, with those below the disks."""
+        disks = self._find("devices/disk")
+        return tuple(image for element in disks for image in read_opened(element))
+
+    @property
+    def devices(self) -> Mapping[str, GuestDevice]:
+        """Alias → device of a running domain. The alias is the id of QEMU's device."""
+        return self._kept.devices
+
+    @cached_property
+    def boot(self) -> tuple[str, ...]:
+        """Kinds of devices that the guest boots from, in order: `hd`, `network`, `cdrom`, `fd`."""
+        return tuple(
+            boot.get("dev", "") for element in self._find("os") for boot in element.iterfind("boot")
+        )
 
     @cached_property
     def interfaces(self) -> tuple[Interface, ...]:
@@ -280,6 +311,7 @@ class DomainXML:
             return UnheardError("the document is not libvirt domain XML")
         # Most elements are never read, and there may be thousands of documents.
         places: dict[str, list[Element]] = {}
+        devices: dict[str, GuestDevice] = {}
         for child in domain:
             if child.tag in PLACES:
                 places.setdefault(child.tag, []).append(child)
@@ -288,8 +320,12 @@ class DomainXML:
                     path = f"{child.tag}/{item.tag}"
                     if path in PLACES:
                         places.setdefault(path, []).append(item)
+                    alias = item.find("alias")
+                    if alias is not None:
+                        # A serial port and its console share an alias; the port comes first.
+                        devices.setdefault(alias.get("name", ""), read_guest_device(item))
         status = root.attrib if root.tag == "domstatus" else {}
-        return _Parts(domain.attrib, status, places, read_settings(domain))
+        return _Parts(domain.attrib, status, places, read_settings(domain), devices)
 
 
 def read_domain_xml(text: str) -> DomainXML:
@@ -316,10 +352,15 @@ class _Parts(NamedTuple):
     places: Mapping[str, Sequence[Element]]
     """Place in `PLACES` → its elements, in order."""
     settings: Mapping[str, str]
+    devices: Mapping[str, GuestDevice]
+    """Alias → device."""
 
 
-_UNREAD = re.compile(r"<(?:feature policy='\w*' name|alias name)='[\w.-]*'/>", re.ASCII)
-"""Elements that are never read and make up half of many documents. Line breaks are kept."""
+_UNREAD = re.compile(r"<feature policy='\w*' name='[\w.-]*'/>", re.ASCII)
+"""Elements that are never read and make up much of many documents. Line breaks are kept."""
+
+_FEATURE = re.compile(r"<feature policy='(\w*)' name='([\w.-]*)'/>", re.ASCII)
+"""The same elements, for the one check that compares them."""
 
 PLACES = frozenset(
     [

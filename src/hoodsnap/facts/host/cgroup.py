@@ -61,6 +61,7 @@ class Cgroup(Fact):
     places: ClassVar[Mapping[str, tuple[str, str]]] = {
         "machine": ("cgroup", ""),
         "groups": ("cgroup", ""),
+        "hierarchies": ("cgroup", ""),
         "vcpu_percent": ("cpu", "vcpu*/"),
         "throttled_percent": ("cpu", "vcpu*/cpu.stat"),
         "memory_limit_kib": ("memory", ""),
@@ -80,6 +81,13 @@ class Cgroup(Fact):
         lines = value_of(self.said.get("cgroup"), f"/proc/{self.pid}/cgroup", str).splitlines()
         paths = [line.split(":", 2)[2] for line in lines if line.count(":") > 1]
         return tuple(dict.fromkeys(paths))
+
+    @cached_property
+    def hierarchies(self) -> Mapping[str, str]:
+        """Controllers of each hierarchy → path of the group in it; "" is version 2."""
+        lines = value_of(self.said.get("cgroup"), f"/proc/{self.pid}/cgroup", str).splitlines()
+        fields = (line.split(":", 2) for line in lines if line.count(":") > 1)
+        return {controllers: path for _, controllers, path in fields}
 
     @cached_property
     def machine(self) -> str | None:

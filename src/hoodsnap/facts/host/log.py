@@ -51,6 +51,7 @@ class Log(Fact):
     places: ClassVar[Mapping[str, tuple[str, str]]] = {
         "owner": ("qemu", "-uuid"),
         "started": ("qemu", "starting up"),
+        "start": ("qemu", "starting up"),
         "ended": ("qemu", "shutting down"),
         "told_to_end_at": ("qemu", "terminating on signal"),
         "end_reason": ("qemu", "reason="),
@@ -127,6 +128,16 @@ class Log(Fact):
     def started_at(self) -> datetime | None:
         """`started` as a datetime; None if there is no such time."""
         return moment(self.started)
+
+    @property
+    def start(self) -> Mapping[str, str]:
+        """libvirt's notes at QEMU's last start: `qemu version`, `kernel`, `hostname`.
+
+        Empty before libvirt 1.3, or if no line shows the start.
+        """
+        line = next((line for line in self._backwards if _START.match(line)), "")
+        parts = (part.partition(": ") for part in line.split(", "))
+        return {name.strip(): value.strip() for name, colon, value in parts if colon}
 
     @property
     def ended(self) -> str | None:

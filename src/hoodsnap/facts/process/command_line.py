@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
-from hoodsnap.facts.process.drive import Drive, read_drives
+from hoodsnap.facts.process.drive import Drive, nested, read_drives
 from hoodsnap.facts.quantity import LARGEST, size, whole
 
 FLAGS = frozenset(
@@ -182,6 +182,17 @@ class CommandLine:
         said = read_properties(self.last("cpu") or "", "model").get("model")
         return said if isinstance(said, str) else None
 
+    @cached_property
+    def cpu_features(self) -> Mapping[str, bool]:
+        """Feature that was added to the CPU model → True, or taken from it → False."""
+        said = read_properties(self.last("cpu") or "", "model")
+        switches = {"on": True, "off": False}
+        return {
+            name.replace("_", "-"): switches[value]
+            for name, value in said.items()
+            if isinstance(value, str) and value in switches
+        }
+
     @property
     def clock(self) -> str | None:
         """Base of the guest's clock: `utc`, `localtime` or a time; None without one."""
@@ -235,6 +246,19 @@ class CommandLine:
     @cached_property
     def _devices(self) -> Sequence[Properties]:
         return [read_properties(value, "driver") for value in self.options.get("device", ())]
+
+    @cached_property
+    def devices(self) -> Mapping[str, Properties]:
+        """Id → properties of each guest device; libvirt's ids are the aliases in its live XML."""
+        named = ((device.get("id"), device) for device in self._devices)
+        return {name: device for name, device in named if isinstance(name, str)}
+
+    @cached_property
+    def nodes(self) -> Mapping[str, Properties]:
+        """Name → properties of each block node, with nested objects: `{"cache": {"direct": …}}`."""
+        read = (read_properties(value, "driver") for value in self.options.get("blockdev", ()))
+        named = ((raw.get("node-name"), nested(raw)) for raw in read)
+        return {name: node for name, node in named if isinstance(name, str)}
 
     @cached_property
     def macs(self) -> tuple[str, ...]:

@@ -98,7 +98,7 @@ def read_drives(
     return (
         *(_plain(option, image) for option, image in plain),
         *_of_drives(drives, users, flash),
-        *_of_nodes([_nested(node) for node in nodes], users, flash),
+        *_of_nodes([nested(node) for node in nodes], users, flash),
     )
 
 
@@ -111,7 +111,7 @@ def _of_drives(
     drives: Iterable[Properties], users: Mapping[str, Properties], flash: frozenset[str]
 ) -> Iterator[Drive]:
     for number, raw in enumerate(drives):
-        drive = _nested(raw)
+        drive = nested(raw)
         bus = _text(drive, "if")
         name = _text(drive, "id") or f"drive{number}"
         user = users.get(name, {})
@@ -348,14 +348,14 @@ def _text(raw: Properties, key: str) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _nested(flat: Properties) -> Properties:
+def nested(flat: Properties) -> Properties:
     """Convert `file.driver=rbd,file.pool=p` to `{"file": {"driver": "rbd", "pool": "p"}}`."""
     if not any("." in key for key in flat):
         return flat
-    nested: dict[str, object] = {}
+    tree: dict[str, object] = {}
     for key, value in flat.items():
         *path, leaf = key.split(".")
-        at = nested
+        at = tree
         for part in path[:DEEPEST]:
             inner = at.get(part)
             if not isinstance(inner, dict):
@@ -364,4 +364,4 @@ def _nested(flat: Properties) -> Properties:
                 at[part] = inner
             at = inner
         at[leaf] = value
-    return nested
+    return tree

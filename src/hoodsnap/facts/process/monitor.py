@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeGuard
 
 from hoodsnap.bundle import Answer
 from hoodsnap.facts.fact import Fact, UnheardError, unheard, value_of
@@ -32,6 +32,21 @@ class BlockNode(NamedTuple):
     """True if QEMU found it damaged; QEMU then refuses all writes to it."""
     virtual_size: int | None = None
     """Size in bytes that the guest sees; None before QEMU 1.3."""
+    named_backing: str | None = None
+    """Backing file that the image's header names; None without one."""
+    direct: bool | None = None
+    """True if reads and writes bypass the host's page cache; None if QEMU does not report it."""
+    ignores_flushes: bool | None = None
+    """True if flushes of the guest are ignored; None if QEMU does not report it."""
+    detect_zeroes: str | None = None
+    """`off`, `on`, `unmap`: whether written zeros are recognized."""
+
+
+class Console(NamedTuple):
+    """The VNC server of the guest's screen."""
+
+    address: str
+    port: int
 
 
 class BlockDevice(NamedTuple):
@@ -64,6 +79,10 @@ class Monitor(Fact):
         "disks": ("query-block", ""),
         "nodes": ("query-named-block-nodes", ""),
         "io_errors": ("query-block", "io-status"),
+        "version": ("query-version", "qemu"),
+        "console": ("query-vnc", "service"),
+        "balloon_kib": ("query-balloon", "actual"),
+        "vcpu_threads": ("query-cpus-fast", "thread-id"),
     }
 
     @classmethod
@@ -126,6 +145,39 @@ class Monitor(Fact):
         return tuple(_node(raw) for raw in self._list("query-named-block-nodes"))
 
     @property
+    def version(self) -> str:
+        """Version of the QEMU that runs: `7.2.22`."""
+        raw = self._object("query-version").get("qemu")
+        parts = [whole(raw.get(key)) for key in ("major", "minor", "micro")] if _is(raw) else [None]
+        if None in parts:
+            raise UnheardError("query-version: qemu can't be read")
+        return ".".join(map(str, parts))
+
+    @property
+    def console(self) -> Console | None:
+        """Where the VNC server listens; None without one, or if it listens on no TCP port."""
+        raw = self._object("query-vnc")
+        port = whole(raw.get("service")) if raw.get("enabled") is True else None
+        return None if port is None else Console(_text(raw, "host"), port)
+
+    @property
+    def balloon_kib(self) -> int:
+        """KiB that the balloon leaves to the guest."""
+        size = whole(self._object("query-balloon").get("actual"))
+        return size // 1024 if size is not None else unheard("query-balloon: actual can't be read")
+
+    @property
+    def vcpu_threads(self) -> Mapping[int, int]:
+        """vCPU → number of its thread, in QEMU's own PID namespace. QEMU 2.12 and later."""
+        found = {}
+        for raw in self._list("query-cpus-fast"):
+            vcpu, thread = whole(raw.get("cpu-index")), whole(raw.get("thread-id"))
+            if vcpu is None or thread is None:
+                raise UnheardError("query-cpus-fast: a vCPU can't be read")
+            found[vcpu] = thread
+        return found
+
+    @property
     def io_errors(self) -> Mapping[str, str]:
         """Disks with I/O errors → `failed` or `nospace`."""
         broken = [disk for disk in self.disks if disk.io_status not in (None, "ok")]
@@ -157,7 +209,20 @@ def _node(raw: Mapping[str, object]) -> BlockNode:
         backing=_backing(raw),
         corrupt=_is_corrupt(raw.get("image")),
         virtual_size=_size(raw.get("image")),
+        named_backing=_maybe(raw, "backing_file"),
+        direct=_flag(raw.get("cache"), "direct"),
+        ignores_flushes=_flag(raw.get("cache"), "no-flush"),
+        detect_zeroes=_maybe(raw, "detect_zeroes"),
     )
+
+
+def _is(raw: object) -> TypeGuard[dict[str, object]]:
+    return isinstance(raw, dict)
+
+
+def _flag(raw: object, key: str) -> bool | None:
+    value = raw.get(key) if _is(raw) else None
+    return value if isinstance(value, bool) else None
 
 
 def _backing(raw: Mapping[str, object]) -> tuple[str, ...]:

@@ -107,6 +107,7 @@ class Process(Fact):
         "threads": ("stat", "field 20"),
         "uid": ("status", "Uid"),
         "gid": ("status", "Gid"),
+        "owners": ("status", "Uid"),
         "groups": ("status", "Groups"),
         "capabilities": ("status", "CapEff"),
         "seccomp": ("status", "Seccomp"),
@@ -304,6 +305,32 @@ class Process(Fact):
             if name is not None:
                 found[int(name[1])] = read_cpus(thread.get("cpus"))
         return found
+
+    @cached_property
+    def threads_of_vcpus(self) -> Mapping[int, int]:
+        """vCPU → number of its thread; empty if QEMU does not name its threads."""
+        what = f"/proc/{self.pid}/task"
+        threads = value_of(self.said.get("task"), what, dict[str, dict[str, str]])
+        found = {}
+        for number, thread in threads.items():
+            name, at = VCPU.fullmatch(thread.get("comm", "")), whole(number)
+            if name is not None and at is not None:
+                found[int(name[1])] = at
+        return found
+
+    @property
+    def owners(self) -> frozenset[tuple[int, int]]:
+        """User and group of each kind: real, effective, saved, and of the file system."""
+        status = self._text("status")
+        found = re.findall(r"^[UG]id:((?:\s+\d+){4})$", status, re.MULTILINE | re.ASCII)
+        if len(found) != 2:
+            raise UnheardError(f"/proc/{self.pid}/status can't be read")
+        users, groups = ([whole(word) for word in line.split()] for line in found)
+        return frozenset(
+            (user, group)
+            for user, group in zip(users, groups, strict=True)
+            if user is not None and group is not None
+        )
 
     @property
     def control_groups(self) -> tuple[str, ...]:

@@ -1,0 +1,256 @@
+"""Devices of a running guest: libvirt's definition against the command line that QEMU has."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+
+from hoodsnap.check import Problems, check, problem
+from hoodsnap.checks.traps import building, migrating, task_in_flight
+from hoodsnap.evidence import Severity, derives
+from hoodsnap.facts.cloud.guest import Guest
+from hoodsnap.facts.database.instance import Instance
+from hoodsnap.facts.domain.domain import Domain
+from hoodsnap.facts.domain.guest_device import GuestDevice
+from hoodsnap.facts.fact import text
+from hoodsnap.facts.process.command_line import CommandLine, Properties, read_properties
+from hoodsnap.facts.process.process import Process
+from hoodsnap.phrase import brief
+
+DRIVERS: Mapping[tuple[str, str], str] = {
+    ("disk", "virtio"): r"virtio-blk|vhost-user-blk",
+    ("disk", "scsi"): r"scsi-(hd|cd|block|generic|disk)",
+    ("disk", "ide"): r"ide-(hd|cd|drive)",
+    ("disk", "sata"): r"ide-(hd|cd|drive)",
+    ("disk", "usb"): r"usb-(storage|bot|uas)",
+    ("interface", "virtio"): r"virtio-net",
+    ("interface", "e1000"): r"e1000",
+    ("interface", "e1000e"): r"e1000e",
+    ("interface", "rtl8139"): r"rtl8139",
+    ("interface", "vmxnet3"): r"vmxnet3",
+    ("video", "virtio"): r"virtio-(vga|gpu)",
+    ("video", "qxl"): r"qxl",
+    ("video", "vga"): r"VGA|secondary-vga",
+    ("video", "cirrus"): r"cirrus-vga",
+    ("video", "bochs"): r"bochs-display",
+    ("input", "usb tablet"): r"usb-tablet",
+    ("input", "usb mouse"): r"usb-mouse",
+    ("input", "usb keyboard"): r"usb-kbd",
+    ("input", "virtio tablet"): r"virtio-tablet",
+    ("input", "virtio mouse"): r"virtio-mouse",
+    ("input", "virtio keyboard"): r"virtio-keyboard",
+    ("serial", "isa-serial"): r"isa-serial",
+    ("serial", "pci-serial"): r"pci-serial",
+    ("memballoon", "virtio"): r"virtio-balloon",
+    ("rng", "virtio"): r"virtio-rng",
+    ("controller", "usb piix3-uhci"): r"piix3-usb-uhci",
+    ("controller", "usb qemu-xhci"): r"qemu-xhci",
+    ("controller", "scsi virtio-scsi"): r"virtio-scsi",
+    ("controller", "virtio-serial"): r"virtio-serial",
+}
+"""libvirt's kind and model of a device → QEMU's driver, without the bus (`-pci`) behind it."""
+
+_BUS = r"(-(pci|ccw|device|mmio)(-(non-)?transitional)?|-gl(-pci)?|-vga|)"
+
+WRITE_CACHE = {
+    "none": "on",
+    "writeback": "on",
+    "unsafe": "on",
+    "writethrough": "off",
+    "directsync": "off",
+}
+"""libvirt's cache mode → whether the guest's disk has a write cache that it must flush."""
+
+BOOTS: Mapping[str, tuple[tuple[str, str], ...]] = {
+    "hd": (("disk", "disk"), ("disk", "lun")),
+    "cdrom": (("disk", "cdrom"),),
+    "network": (("interface", ""),),
+}
+"""Where a guest boots from → kinds of devices, with the kind of a disk."""
+
+UNPLUGGED = ("hostdev", "dimm", "nvdimm", "virtiomem", "vsock", "redir", "fs", "ua-")
+"""Beginnings of the aliases of devices that come and go without an action of nova, or that their
+owner named."""
+
+PLUGGED = {
+    "attach_interface": "interface",
+    "detach_interface": "interface",
+    "attach_volume": "disk",
+    "detach_volume": "disk",
+    "swap_volume": "disk",
+}
+"""nova's action → the kind of device that it plugs into a running guest, or out of it."""
+
+
+@check(Severity.WARNING, traps=[building, task_in_flight, migrating])
+def guest_device_differs(
+    guest: Guest, domain: Domain, process: Process, instance: Instance | None
+) -> Problems:
+    """A device of the running guest is another one in QEMU than in libvirt's definition.
+
+    libvirt gives each device an alias and passes it to QEMU as the device's id. Every command about
+    a device (an attach, a detach, a change of a medium or of a link) names it by the alias. If QEMU
+    was started with another device of that id, or without it, a command of nova changes the wrong
+    device of the guest, or fails. The same goes for what a guest boots from.
+
+    Authority: QEMU, for the devices that the guest has.
+
+    Traps: A device that nova plugged in is not on the command line, and one that it plugged out is
+    not in the definition; kinds that nova ever plugged are not compared. libvirt names some devices
+    that QEMU builds in. Drivers of other machines have other names, and only known ones are
+    compared.
+
+    Next: Compare the definition with the command line:
+
+        virsh dumpxml NAME
+        tr '\\0' '\\n' < /proc/PID/cmdline | grep -A1 '^-device'
+
+    Check whether an emulator in between changes the arguments, and what libvirt passed:
+
+        virsh dumpxml NAME | grep '<emulator>'
+        tail -n 80 /var/log/libvirt/qemu/NAME.log
+
+    Check that the server's volumes and ports are right. Then stop and start the server at a time
+    that suits its owner, which starts QEMU from libvirt's definition:
+
+        openstack server volume list UUID
+        openstack port list --server UUID
+        openstack server stop UUID
+        openstack server start UUID
+
+    It worked if the new process has the definition's devices:
+
+        tr '\\0' '\\n' < /proc/$(cat /run/libvirt/qemu/NAME.pid)/cmdline | grep -A1 '^-device'
+
+    Not yet: Do not attach or detach anything. Do not migrate the server: libvirt starts it on the
+    other host from the definition, and the guest's state does not fit to it.
+
+    Source: libvirt src/qemu/qemu_alias.c, src/qemu/qemu_command.c.
+    """
+    if domain.id is None:
+        return
+    defined, argv = domain.xml.devices, process.argv
+    if not defined or argv.truncated:
+        return
+    apart = [*_settings(defined, argv.devices), *_boot(domain.xml.boot, defined, argv)]
+    apart += _drives(domain, argv)
+    apart += _absent(defined, argv, instance)
+    if apart:
+        name, what, ours, theirs = apart[0]
+        more = f" (and {len(apart) - 1} more)" if len(apart) > 1 else ""
+        yield problem(
+            f"{guest.title}'s device {brief(name)} has {what} {ours} in libvirt, but its QEMU was "
+            f"started with {theirs}{more}",
+            derives(domain, "xml", device=name, **{what: ours}),
+            derives(process, "argv", device=name, **{what: theirs}),
+        )
+
+
+_Apart = tuple[str, str, str, str]
+"""Name of a device, a setting, libvirt's value, and that of the command line."""
+
+
+def _settings(
+    defined: Mapping[str, GuestDevice], started: Mapping[str, Properties]
+) -> Iterator[_Apart]:
+    """Yield what differs of the devices that both have."""
+    for alias, device in defined.items():
+        given = started.get(alias)
+        if given is None:
+            continue
+        driver = str(given.get("driver"))
+        if driver.startswith("vfio"):
+            continue  # the host's device is the guest's
+        allowed = DRIVERS.get((device.kind, device.model))
+        if allowed is not None and not re.fullmatch(f"(?:{allowed}){_BUS}", driver):
+            yield alias, "model", device.model, driver
+        mac = given.get("mac")
+        if device.mac is not None and isinstance(mac, str) and mac.lower() != device.mac:
+            yield alias, "MAC address", device.mac, mac.lower()
+        order = given.get("bootindex")
+        if device.boot_order is not None and str(order) != device.boot_order:
+            yield alias, "boot order", device.boot_order, str(order or "none")
+        cache = given.get("write-cache")
+        wanted = WRITE_CACHE.get(device.cache or "")
+        if cache is not None and wanted is not None and cache != wanted:
+            yield alias, "write cache", wanted, str(cache)
+
+
+def _boot(
+    order: tuple[str, ...], defined: Mapping[str, GuestDevice], argv: CommandLine
+) -> Iterator[_Apart]:
+    """Yield a guest that boots from another device than the first one that libvirt names."""
+    if not order or any(device.boot_order is not None for device in defined.values()):
+        return
+    given = read_properties(argv.last("boot") or "", "order")
+    if "kernel" in argv.options or "order" in given:
+        return  # it boots from none, or in the order of the first releases
+    wanted = BOOTS.get(order[0], ())
+    fitting = [
+        alias
+        for alias, it in defined.items()
+        if (it.kind, it.device) in wanted and alias in argv.devices
+    ]
+    numbered = {
+        name: str(device["bootindex"])
+        for name, device in argv.devices.items()
+        if "bootindex" in device
+    }
+    if fitting and fitting[0] not in numbered:
+        others = ", ".join(sorted(numbered)) or "no device"
+        yield fitting[0], "boot order", "1", f"boot from {others}"
+    elif fitting and any(number.isdecimal() for number in numbered.values()):
+        first = min(
+            numbered, key=lambda name: int(numbered[name]) if numbered[name].isdecimal() else 0
+        )
+        if first not in fitting:
+            yield fitting[0], "boot order", "1", f"boot from {first} first"
+
+
+def _drives(domain: Domain, argv: CommandLine) -> Iterator[_Apart]:
+    """Yield disks whose image is in another device; numbers of images are never used twice."""
+    names = {
+        device.target: alias
+        for alias, device in domain.xml.devices.items()
+        if device.kind == "disk" and device.target is not None
+    }
+    for one in domain.xml.opened:
+        alias = names.get(one.disk.target or "") if one.is_top else None
+        nodes = {f"libvirt-{one.number}-{part}" for part in ("format", "storage")}
+        for name, given in argv.devices.items():
+            if alias is not None and given.get("drive") in nodes and name != alias:
+                yield alias, "image", f"libvirt-{one.number}", f"that image in {name}"
+
+
+def _absent(
+    defined: Mapping[str, GuestDevice], argv: CommandLine, instance: Instance | None
+) -> Iterator[_Apart]:
+    """Yield devices that only one of both has, of kinds that nova never plugged in or out."""
+    plugged = _plugged(instance)
+    if plugged is None:
+        return
+    for name, given in argv.devices.items():
+        # A codec of a sound card and a disk of a floppy controller have the id of what is above.
+        above = {
+            alias
+            for alias in defined
+            if name == alias or name.startswith((f"{alias}-", f"{alias}."))
+        }
+        kind = "disk" if "drive" in given else "interface" if "mac" in given else ""
+        if not above and kind not in plugged and not name.startswith(UNPLUGGED):
+            yield name, "driver", "none", str(given.get("driver"))
+    for alias, device in defined.items():
+        is_passed = device.kind in ("disk", "interface") and device.model in ("virtio", "scsi")
+        is_passed = is_passed and device.device in ("", "disk")
+        if is_passed and alias not in argv.devices and device.kind not in plugged:
+            yield alias, "model", device.model, "no such device"
+
+
+def _plugged(instance: Instance | None) -> frozenset[str] | None:
+    """Return the kinds of devices that nova plugged in or out; None if its history has a gap."""
+    if instance is None:
+        return None
+    actions = {text(row.cells, "action") for row in instance.rows("instance_actions")}
+    if "create" not in actions:
+        return None
+    return frozenset(kind for action, kind in PLUGGED.items() if action in actions)

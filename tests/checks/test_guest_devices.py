@@ -1,0 +1,74 @@
+"""The devices of a running guest."""
+
+from __future__ import annotations
+
+import pytest
+from tests.conftest import RecordedHost
+
+
+def _started(host: RecordedHost, name: str, old: str, new: str) -> None:
+    host.edit("kernel", f"/proc/{host.pid(name)}/cmdline", old, new)
+
+
+def test_guest_device_differs(host: RecordedHost) -> None:
+    _started(host, "vm-plain", '"virtio-vga"', '"cirrus-vga"')
+
+    assert host.headlines() == [
+        "vm-plain's device video0 has model virtio in libvirt, but its QEMU was started with "
+        "cirrus-vga"
+    ]
+    assert host.findings() == [
+        "guest-device-differs of vm-plain: domain reports device = video0, model = virtio;"
+        " process reports device = video0, model = cirrus-vga"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "headline"),
+    [
+        ('"driver":"virtio-blk-pci"', '"driver":"ide-hd"', "device virtio-disk0 has model virtio"),
+        (
+            '"bootindex":1,',
+            "",
+            "virtio-disk0 has boot order 1 in libvirt, but its QEMU was started",
+        ),
+        ('"write-cache":"on"', '"write-cache":"off"', "device virtio-disk0 has write cache on"),
+        ('"id":"rng0"', '"id":"rng1"', "device rng1 has driver none in libvirt, but its QEMU"),
+        ('"id":"net0"', '"id":"net1"', "device net1 has driver none in libvirt"),
+    ],
+)
+def test_another_device_on_the_command_line_is_found(
+    host: RecordedHost, old: str, new: str, headline: str
+) -> None:
+    _started(host, "vm-plain", old, new)
+
+    [finding] = host.report().findings
+    assert finding.check.name == "guest-device-differs"
+    assert headline in finding.headline
+
+
+def test_a_kind_of_device_that_nova_plugs_is_not_missed(host: RecordedHost) -> None:
+    card = '{"driver":"virtio-net-pci","netdev":"hostnet9","id":"net9","mac":"fa:16:3e:00:00:09"}'
+    _started(host, "vm-plain", "-msg\0", f"-device\0{card}\0-msg\0")
+    assert "guest-device-differs of vm-plain" in "".join(host.findings())
+
+    row = host.last("nova-db", _actions(host)).value
+    columns, rows = row["columns"], row["rows"]
+    at = columns.index("instance_uuid"), columns.index("action")
+    own = next(one for one in rows if one[at[0]] == host.uuid("vm-plain"))
+    plugged = [cell if n != at[1] else "detach_interface" for n, cell in enumerate(own)]
+    host.set("nova-db", _actions(host), {"columns": columns, "rows": [*rows, plugged]})
+
+    assert "guest-device-differs" not in "".join(host.findings())
+
+
+def _actions(host: RecordedHost) -> str:
+    uuid = host.uuid("vm-plain")
+    return next(
+        answer.query
+        for answer in reversed(host.bundle.answers)
+        if "instance_actions" in answer.query
+        and answer.query.startswith("SELECT")
+        and "instance_actions_events" not in answer.query
+        and uuid in str(answer.value)
+    )
