@@ -225,10 +225,10 @@ def server_copies_differ(guest: Guest, server: Server, instance: Instance) -> Pr
 
     Authority: The row in the database of the cell that the server's mapping names.
 
-    Traps: The API and the database are asked seconds apart, so a server that changes meanwhile is
-    not compared; one that nova's API shows as changed at another time, long before both questions,
-    did not change meanwhile. Users who are no administrators see fewer fields, and old microversions have
-    fewer. The domain's name is compared only if it follows nova's default template.
+    Traps: The API and the database are asked seconds apart, so a server that changed within minutes
+    is compared only if both show the same time of its last change. Users who are no administrators
+    see fewer fields, and old microversions have fewer. The domain's name is compared only if it
+    follows nova's default template.
 
     Next: Compare the server in the API with its row:
 
