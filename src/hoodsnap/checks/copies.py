@@ -9,7 +9,7 @@ from typing import Any
 from hoodsnap.agreement import Thing, Told, disagreements
 from hoodsnap.check import Problem, Problems, check, problem
 from hoodsnap.checks.traps import (
-    JUST,
+    CAPTURE,
     building,
     migrating,
     moving_to_another_cell,
@@ -225,7 +225,7 @@ def server_copies_differ(guest: Guest, server: Server, instance: Instance) -> Pr
 
     Authority: The row in the database of the cell that the server's mapping names.
 
-    Traps: The API and the database are asked seconds apart, so a server that changed within minutes
+    Traps: The API and the database are asked seconds apart, so a server that changed a moment ago
     is compared only if both show the same time of its last change. Users who are no administrators
     see fewer fields, and old microversions have fewer. The domain's name is compared only if it
     follows nova's default template.
@@ -259,7 +259,7 @@ def _changed_between(server: Server, instance: Instance) -> bool:
     if one is None or other is None or one == other:
         return False
     asked = [fact.where("updated_at")[0] for fact in (server, instance)]
-    return max(one, other) > min(answer.at for answer in asked if answer is not None) - JUST
+    return max(one, other) > min(answer.at for answer in asked if answer is not None) - CAPTURE
 
 
 def _spec(key: str) -> Callable[[RequestSpec], str | None]:

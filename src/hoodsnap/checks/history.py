@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 
 from hoodsnap.check import Problem, Problems, check, problem
-from hoodsnap.checks.traps import JUST
+from hoodsnap.checks.traps import CAPTURE
 from hoodsnap.evidence import Severity, derives, hears
 from hoodsnap.facts.api.history import (
     ListedAction,
@@ -172,7 +172,7 @@ def _is_one_version(
     if one == other:
         return True
     asked = [answer.at for fact in (listed, stored) for answer in fact.said.values()]
-    return one is not None and other is not None and max(one, other) < min(asked) - JUST
+    return one is not None and other is not None and max(one, other) < min(asked) - CAPTURE
 
 
 def _times_apart(
