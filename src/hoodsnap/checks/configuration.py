@@ -38,15 +38,16 @@ def nova_conf_not_applied(host: Host, cloud: Cloud) -> Problems:
     nova-compute reads nova.conf when it starts, and writes addresses and kinds of disks into a
     domain when it defines it. After a change of nova.conf, guests that run keep the old value until
     their next stop and start, hard reboot or move, and then get the new one: a console that listens
-    elsewhere, or disks that nova looks for in another store. A change that nobody intended (a
-    deployment tool with a wrong variable) shows here first.
+    elsewhere, disks that nova looks for in another store, or emulation in place of KVM. A change
+    that nobody intended (a deployment tool with a wrong variable) shows here first.
 
     Authority: The guests, for what is in use; nova.conf, for their next start.
 
     Traps: A guest that was started before an intended change. A console token that is older than
     the server's last change may be of the host that the server left. A console on a Unix socket has
     no address; one on all addresses is vnc-port-conflict-or-exposed. The disk of a server that
-    boots from a volume is cinder's. Guests of other clouds and guests without a record in nova are
+    boots from a volume is cinder's. A live migration keeps the kind of virtualization of the host
+    that the guest was started on. Guests of other clouds and guests without a record in nova are
     not compared. An option that is not set has a default, which is not compared.
 
     Next: Compare nova.conf with the definitions of the guests, and check when nova-compute started:
@@ -70,7 +71,7 @@ def nova_conf_not_applied(host: Host, cloud: Cloud) -> Problems:
         if guest.is_here and guest.domain is not None and guest.instance is not None
     ]
     undecided: UnheardError | None = None
-    for part in (_consoles, _stores):
+    for part in (_consoles, _stores, _types):
         try:
             yield from part(host, guests)
         except UnheardError as reason:
@@ -155,6 +156,19 @@ def _stores(host: Host, guests: Sequence[Guest]) -> Iterator[Problem]:
                 seen = derives(domain, "disks", disk=disk.target, store=its)
                 others.append(_Made(guest, its, seen))
     yield from _told(host, "libvirt", "images_type", wanted, others, "a root disk of kind")
+
+
+def _types(host: Host, guests: Sequence[Guest]) -> Iterator[Problem]:
+    wanted = host.option("libvirt", "virt_type")
+    if wanted not in ("kvm", "qemu"):
+        return
+    others = []
+    for guest in guests:
+        domain = guest.domain
+        its = known(lambda domain=domain: domain.current.type) if domain is not None else None  # type: ignore[misc]
+        if domain is not None and its in ("kvm", "qemu") and its != wanted:
+            others.append(_Made(guest, its, derives(domain, "xml", type=its)))
+    yield from _told(host, "libvirt", "virt_type", wanted, others, "a domain of type")
 
 
 def _told(

@@ -54,6 +54,7 @@ ECHOES = (
         re.compile(rf"GET /v2\.1/servers/{_UUID} .*"), lambda it: it["server"]["id"], "server.id"
     ),
     _Echo(re.compile(rf"GET /v2/images/{_UUID}(?: .*)?"), lambda value: value["id"], "id"),
+    _Echo(re.compile(rf"GET /v3/volumes/{_UUID} .*"), lambda it: it["volume"]["id"], "volume.id"),
 )
 """Questions whose answers repeat what they are about."""
 
@@ -84,7 +85,7 @@ def answer_about_another_object(cloud: Cloud) -> Problems:
 
     Source: proc(5); stat(2); qemu-img(1); nova and glance API references.
     """
-    for layer in ("images", "kernel", "nova", "glance"):
+    for layer in ("images", "kernel", "nova", "glance", "cinder"):
         wrong = [
             found for answer in cloud.bundle.by_layer.get(layer, ()) for found in _wrong(answer)
         ]
