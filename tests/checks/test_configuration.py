@@ -31,3 +31,11 @@ def test_a_default_is_not_compared(host: RecordedHost, value: str) -> None:
     option(host, "vnc", server_listen="")
 
     assert host.findings() == []
+
+
+def test_nova_conf_not_applied_to_the_kind_of_virtualization(host: RecordedHost) -> None:
+    option(host, "libvirt", virt_type="kvm")
+
+    [headline] = [line for line in host.headlines() if "virt_type" in line]
+    assert headline.startswith("nova.conf of host vm has virt_type kvm, but ")
+    assert headline.endswith(" have a domain of type qemu")

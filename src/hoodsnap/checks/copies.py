@@ -23,7 +23,7 @@ from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.database.instance import Instance
 from hoodsnap.facts.database.instance_mapping import InstanceMapping
 from hoodsnap.facts.database.request_spec import RequestSpec
-from hoodsnap.facts.fact import Fact, UnheardError, mapping, text
+from hoodsnap.facts.fact import Fact, UnheardError, integer, mapping, text
 
 NOTHING = "none"
 """A null, in a headline: it is a value, and differs from a name."""
@@ -123,6 +123,15 @@ def _stored(key: str) -> Told:
     return Told("instance", "its stored flavor", f"flavor.{key}", read)
 
 
+def _of_cell0(column: str) -> Told:
+    """Return a teller of a column that flavor-three-way-drift compares for servers on a host."""
+
+    def read(instance: Instance) -> object:
+        return integer(instance.raw, column) if instance.raw.get("host") is None else None
+
+    return Told("instance", "its database row", column, read)
+
+
 def _name_from_id(instance: Instance) -> str | None:
     return f"instance-{instance.id:08x}" if instance.id is not None else None
 
@@ -200,8 +209,11 @@ SERVER = (
     Thing("creation", (_column_time("created_at"), _time("created"))),
     Thing("launch", (_column_time("launched_at"), _time("OS-SRV-USG:launched_at"))),
     Thing("flavor", (_stored("name"), _flavor("original_name"))),
-    Thing("root disk in GiB", (_stored("root_gb"), _flavor("disk"))),
-    Thing("ephemeral disk in GiB", (_stored("ephemeral_gb"), _flavor("ephemeral"))),
+    Thing("root disk in GiB", (_stored("root_gb"), _of_cell0("root_gb"), _flavor("disk"))),
+    Thing(
+        "ephemeral disk in GiB",
+        (_stored("ephemeral_gb"), _of_cell0("ephemeral_gb"), _flavor("ephemeral")),
+    ),
     Thing("swap in MiB", (_stored("swap"), _flavor("swap"))),
     Thing(
         "flavor id",
