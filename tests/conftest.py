@@ -319,14 +319,15 @@ class RecordedHost:
             value = json.loads(json.dumps(answer.value))
             for server in [*value.get("servers", []), value.get("server", {})]:
                 if server.get("id") == uuid:
-                    edited = True
                     for name, said in fields.items():
-                        key = next(k for k in server if k.endswith(name.replace("__", ":")))
-                        server[key] = said
+                        # Answers of an older microversion have fewer fields.
+                        for key in [k for k in server if k.endswith(name.replace("__", ":"))][:1]:
+                            server[key] = said
+                            edited = True
             return _with_value(answer, value)
 
         self._change(change)
-        assert edited, f"the API did not return {uuid}"
+        assert edited, f"the API did not return {uuid} with {[*fields]}"
 
     def task(self, name: str, task: str) -> None:
         """Set a guest's task_state, as if nova had just begun the task."""

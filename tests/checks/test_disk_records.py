@@ -14,7 +14,7 @@ def _root(host: RecordedHost, name: str, **cells: object) -> None:
     uuid = host.uuid(name)
 
     def change(row: dict[str, Any]) -> list[dict[str, Any]]:
-        is_root = row["instance_uuid"] == uuid and row["boot_index"] == 0
+        is_root = row["instance_uuid"] == uuid and row.get("boot_index") == 0
         return [row | cells] if is_root else [row]
 
     host.mappings(change)

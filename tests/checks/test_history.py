@@ -60,7 +60,7 @@ def test_histories_apart_in_a_move(host: RecordedHost, what: str) -> None:
 
 def test_a_move_in_progress_changes_between_the_questions(host: RecordedHost) -> None:
     api(host, "vm-verify", "migrations", "dest_host", "other")
-    api(host, "vm-verify", "migrations", "updated_at", "2026-11-25T18:34:01.000000")
+    api(host, "vm-verify", "migrations", "updated_at", "2026-11-25T18:36:30.000000")
 
     assert host.findings() == []
 

@@ -522,16 +522,17 @@ def _record_ratios(host: Host, node: ComputeNode) -> Iterator[Difference]:
     if provider is None:
         return
     for name, option in RATIOS.items():
-        inventory, own = provider.inventories.get(name), _number(node.raw.get(option))
-        if inventory is None or not own or host.option("DEFAULT", option):
-            continue
-        if abs(own - inventory.ratio) > 0.001:
+        inventory, written = provider.inventories.get(name), node.raw.get(option)
+        own = _number(written)
+        if inventory is None or not written or own == 0 or host.option("DEFAULT", option):
+            continue  # before Stein an empty column stands for the default
+        if own is None or abs(own - inventory.ratio) > 0.001:
             yield (
                 f"Placement has {name} of compute node {_node_name(node)} with ratio "
                 f"{inventory.ratio:g}, but servers with a NUMA topology are placed by "
-                f"{option} {own:g} of nova's record",
+                f"{option} {written} of nova's record",
                 _offered(host, name, inventory),
-                derives(node, option, **{option: own}),
+                derives(node, option, **{option: written}),
             )
 
 

@@ -66,6 +66,10 @@ def disk_record_differs(guest: Guest, instance: Instance, domain: Domain) -> Pro
         openstack server remove volume UUID VOLUME
         openstack server add volume UUID VOLUME
 
+    It worked if the disk is as in its mapping:
+
+        virsh dumpxml NAME
+
     Not yet: Do not hard-reboot or migrate the server: its domain is built anew from the mapping. Do
     not edit rows by hand.
 

@@ -379,12 +379,10 @@ def placement_usage_wrong(cloud: Cloud) -> Problems:
     Next: Ask for both, twice, because each placement API may have another connection:
 
         openstack resource provider usage show PROVIDER
-        openstack resource provider show --allocations PROVIDER
+        openstack resource provider show PROVIDER --allocations
 
-    Then compare `[placement_database]connection` of all placement APIs. If they use one database,
-    look for allocations of resource classes that placement no longer knows:
-
-        placement-status upgrade check
+    Then compare `[placement_database]connection` in the placement.conf of all placement APIs, and
+    check for a caching proxy between them and nova.
 
     Not yet: Do not delete or heal allocations by these numbers.
 
