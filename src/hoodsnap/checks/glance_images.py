@@ -28,7 +28,7 @@ BUSY = frozenset(["queued", "saving", "importing", "uploading"])
 OF_DATA = ("checksum", "size", "disk_format", "container_format")
 """Fields that never change once an image is active."""
 
-OF_OWNER = ("name", "owner")
+OF_OWNER = ("name", "owner", "min_disk", "min_ram")
 """Fields that the owner may change."""
 
 NOT_COPIED = ("img_mappings", "img_block_device_mapping")
@@ -275,9 +275,10 @@ def _copies(instance: Instance) -> Mapping[str, list[ImageCopy]]:
 def _of_volume(volume: Volume) -> Mapping[str, list[ImageCopy]]:
     copied = dict(volume.image)
     copied["name"] = copied.pop("image_name", None)
-    size = copied.get("size")
-    if isinstance(size, str) and size.isdecimal() and len(size) < 19:
-        copied["size"] = int(size)
+    for number in ("size", "min_disk", "min_ram"):
+        written = copied.get(number)
+        if isinstance(written, str) and written.isdecimal() and len(written) < 19:
+            copied[number] = int(written)
     return {
         field: [ImageCopy("cinder's copy", copied.get(field), volume, "image")]
         for field in (*OF_DATA, *OF_OWNER)
@@ -310,7 +311,7 @@ def _compared(
     for field in OF_OWNER:
         theirs = getattr(image, field)
         for copy in copies.get(field, ()):
-            if not theirs or not copy.value or copy.value == theirs:
+            if theirs in (None, "") or copy.value in (None, "") or copy.value == theirs:
                 continue
             if _is_unchanged(image, copies.get("updated_at") or (), made):
                 yield problem(
