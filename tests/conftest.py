@@ -7,7 +7,7 @@ import json
 import os
 import random
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -127,6 +127,15 @@ def healthy_report() -> Report:
     return analyze(healthy())
 
 
+REPEATED = {
+    "vm_state": "OS-EXT-STS:vm_state",
+    "power_state": "OS-EXT-STS:power_state",
+    "host": "OS-EXT-SRV-ATTR:host",
+    "node": "OS-EXT-SRV-ATTR:hypervisor_hostname",
+}
+"""Column of an instance → the field of the API's server that repeats it."""
+
+
 class RecordedHost:
     """A recording, with methods for the smallest edits of it."""
 
@@ -182,7 +191,39 @@ class RecordedHost:
         )
 
     def row(self, table: str, owner: str, **cells: object) -> None:
-        """Set cells of a row in every answer that contains it, so that all snapshots agree."""
+        """Set cells of a row in every answer that contains it, so that all snapshots agree.
+
+        Of an instance's state, the API repeats what the row has, as nova-api does.
+        """
+        if table == "instances":
+            self._repeat(owner, cells)
+        self.cells(table, owner, **cells)
+
+    def _repeat(self, uuid: str, cells: Mapping[str, object]) -> None:
+        def repeated(server: dict[str, Any]) -> dict[str, Any]:
+            new = {key: cells[name] for name, key in REPEATED.items() if name in cells}
+            if isinstance(cells.get("updated_at"), str):
+                new["updated"] = f"{cells['updated_at']}Z".replace(" ", "T")
+            return {**server, **{key: value for key, value in new.items() if key in server}}
+
+        def change(answer: Answer) -> Answer:
+            if answer.layer != "nova" or "/servers/" not in answer.query or answer.error:
+                return answer
+            if "servers" in answer.value:
+                servers = [
+                    repeated(server) if server.get("id") == uuid else server
+                    for server in answer.value["servers"]
+                ]
+                return _with_value(answer, {**answer.value, "servers": servers})
+            server = answer.value.get("server")
+            if server is None or server.get("id") != uuid:
+                return answer
+            return _with_value(answer, {**answer.value, "server": repeated(server)})
+
+        self._change(change)
+
+    def cells(self, table: str, owner: str, **cells: object) -> None:
+        """Set cells of a row in every answer of the database, and nothing in the API."""
         edited: set[str] = set()
 
         def change(answer: Answer) -> Answer:
@@ -278,14 +319,15 @@ class RecordedHost:
             value = json.loads(json.dumps(answer.value))
             for server in [*value.get("servers", []), value.get("server", {})]:
                 if server.get("id") == uuid:
-                    edited = True
                     for name, said in fields.items():
-                        key = next(k for k in server if k.endswith(name.replace("__", ":")))
-                        server[key] = said
+                        # Answers of an older microversion have fewer fields.
+                        for key in [k for k in server if k.endswith(name.replace("__", ":"))][:1]:
+                            server[key] = said
+                            edited = True
             return _with_value(answer, value)
 
         self._change(change)
-        assert edited, f"the API did not return {uuid}"
+        assert edited, f"the API did not return {uuid} with {[*fields]}"
 
     def task(self, name: str, task: str) -> None:
         """Set a guest's task_state, as if nova had just begun the task."""

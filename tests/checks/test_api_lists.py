@@ -56,8 +56,19 @@ def test_api_list_differs_in(
     assert all(part in headline for headline in headlines)
 
 
+def test_numbers_that_move_are_compared_with_a_row_that_did_not(host: RecordedHost) -> None:
+    _first(host, "os-hypervisors/detail", "hypervisors", vcpus_used=99)
+
+    assert host.headlines() == [
+        "Hypervisor vm has vcpus_used 99 in nova's API, but vcpus_used 16 in its database"
+    ]
+
+
 def test_numbers_that_move_are_not_compared(host: RecordedHost) -> None:
     _first(host, "os-hypervisors/detail", "hypervisors", running_vms=99, vcpus_used=99)
+    node = host.guest("vm-plain").host
+    assert node is not None and node.node is not None
+    host.row("compute_nodes", str(node.node.raw["uuid"]), updated_at="2026-11-25 18:36:34")
 
     assert host.findings() == []
 
@@ -67,3 +78,60 @@ def test_the_status_of_a_migration_is_not_compared(host: RecordedHost) -> None:
     _first(host, "os-migrations", "migrations", **moved)
 
     assert host.findings() == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"state": "down"},
+         "Service nova-scheduler on vm is down in nova's API, but its row in the database says that"
+         " it reported 4 s before"),
+        ({"zone": "nova"},
+         "Service nova-scheduler on vm is in zone nova in nova's API, but nova-conductor on vm is in"
+         " zone internal"),
+    ],
+)  # fmt: skip
+def test_api_list_differs_about_a_controller(
+    host: RecordedHost, fields: dict[str, object], words: str
+) -> None:
+    # Of two controllers that differ, the one listed first is the usual one.
+    services = host.last("nova", "GET /v2.1/os-services [2.93]").value["services"]
+    others = [item | {"id": f"{n}", "host": "vm2"} for n, item in enumerate(services[:2])]
+    host.set("nova", "GET /v2.1/os-services [2.93]", {"services": [*services, *others]})
+    _first(host, "os-services", "services", **fields)
+
+    assert words in host.headlines()
+
+
+def test_a_service_that_no_longer_reports_is_not_up(host: RecordedHost) -> None:
+    for answer in host.bundle.by_layer["nova-db"]:
+        if ".services" in answer.query and answer.query.startswith("SELECT"):
+            columns, rows = answer.value["columns"], answer.value["rows"]
+            at = columns.index("last_seen_up")
+            old = [[*row[:at], "2026-11-25 16:00:00", *row[at + 1 :]] for row in rows]
+            host.set("nova-db", answer.query, {"columns": columns, "rows": old})
+            break
+
+    assert any("is up in nova's API, but its row" in line for line in host.headlines())
+
+
+def test_the_zone_of_a_compute_service_is_the_one_of_its_servers(host: RecordedHost) -> None:
+    query = "GET /v2.1/os-services [2.93]"
+    services = host.last("nova", query).value["services"]
+    changed = [
+        item | ({"zone": "az2"} if item["binary"] == "nova-compute" else {}) for item in services
+    ]
+    host.set("nova", query, {"services": changed})
+
+    assert host.headlines() == [
+        "Service nova-compute on vm is in zone az2 in nova's API, but its host is in zone nova"
+    ]
+
+
+def test_a_server_shows_the_status_of_its_host(host: RecordedHost) -> None:
+    host.server(host.uuid("vm-plain"), host_status="MAINTENANCE")
+
+    assert host.headlines() == [
+        "vm-plain has host_status MAINTENANCE in nova's API, but the nova-compute on vm is enabled"
+        " and up"
+    ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from typing import Any
 
 import pytest
 from tests.checks.test_host import (
@@ -287,3 +288,36 @@ def test_provider_vs_compute_node_below_another_provider(host: RecordedHost) -> 
         headline.startswith("The resource provider of host vm is a part of 88888888 in placement")
         for headline in host.headlines()
     )
+
+
+def _ratio(host: RecordedHost, ratio: str) -> None:
+    node = host.guest("vm-plain").host
+    assert node is not None and node.node is not None
+    host.row("compute_nodes", str(node.node.raw["uuid"]), cpu_allocation_ratio=ratio)
+
+
+def test_a_ratio_that_only_placement_has_is_a_note(host: RecordedHost) -> None:
+    _ratio(host, "4")
+
+    [finding] = host.report().findings
+    assert (finding.check.name, finding.severity.word) == ("compute-node-outdated", "note")
+    assert finding.headline == (
+        "Placement has VCPU of compute node vm with ratio 16, but servers with a NUMA topology are"
+        " placed by cpu_allocation_ratio 4 of nova's record"
+    )
+
+
+def test_a_record_with_another_ratio_than_nova_conf_is_outdated(host: RecordedHost) -> None:
+    host.conf("DEFAULT", cpu_allocation_ratio="16")
+    _ratio(host, "4")
+
+    assert host.headlines() == [
+        "Compute node vm has cpu_allocation_ratio 4 in nova, but nova.conf of host vm has 16"
+    ]
+
+
+@pytest.mark.parametrize("ratio", ["0", None])
+def test_a_record_from_before_stein_has_no_ratio(host: RecordedHost, ratio: Any) -> None:
+    _ratio(host, ratio)
+
+    assert host.findings() == []

@@ -77,3 +77,11 @@ def test_other_options_that_guests_were_made_without_are_found(
 
     assert any(line.endswith(shown) for line in host.headlines())
     assert {line.split(":")[0] for line in host.findings()} == {"nova-conf-not-applied"}
+
+
+def test_nova_conf_not_applied_to_the_kind_of_virtualization(host: RecordedHost) -> None:
+    option(host, "libvirt", virt_type="kvm")
+
+    [headline] = [line for line in host.headlines() if "virt_type" in line]
+    assert headline.startswith("nova.conf of host vm has virt_type kvm, but ")
+    assert headline.endswith(" have a domain of type qemu")

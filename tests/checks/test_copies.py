@@ -147,3 +147,59 @@ def test_a_server_in_the_zone_of_its_host_is_quiet(host: RecordedHost) -> None:
     _aggregate(host, "nova")
 
     assert host.findings() == []
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("vm_state", "error", "vm_state is active in its database row, but error"),
+        ("power_state", 4, "power_state is 1 in its database row, but 4"),
+        ("SRV-ATTR__host", "vm9", "host is vm in its database row, but vm9"),
+        ("hypervisor_hostname", "vm9", "node is vm in its database row, but vm9"),
+        ("locked", True, "lock is False in its database row, but True"),
+        ("config_drive", "True", "config drive is none in its database row, but True"),
+        ("diskConfig", "AUTO", "disk configuration is MANUAL in its database row, but AUTO"),
+        ("launch_index", 3, "launch index is 0 in its database row, but 3"),
+        ("updated", "2026-11-25T18:30:00Z", "last change is 2026-11-25"),
+    ],
+)
+def test_server_copies_differ_in_its_state(
+    host: RecordedHost, field: str, value: object, words: str
+) -> None:
+    host.server(host.uuid("vm-duo"), **{field: value})
+
+    assert any(line.startswith(f"vm-duo's {words}") for line in host.headlines())
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        ("disk", "root disk in GiB is 1 in its stored flavor, but 9 in nova's API"),
+        ("ephemeral", "ephemeral disk in GiB is 0 in its stored flavor, but 9 in nova's API"),
+        ("swap", "swap in MiB is 0 in its stored flavor, but 9 in nova's API"),
+    ],
+)
+def test_server_copies_differ_in_the_sizes_of_disks(
+    host: RecordedHost, key: str, words: str
+) -> None:
+    server = host.guest("vm-duo").server
+    assert server is not None
+    changed = dict(server.raw["flavor"]) | {key: 9}  # type: ignore[call-overload]
+    host.server(host.uuid("vm-duo"), flavor=changed)
+
+    assert host.headlines() == [f"vm-duo's {words}"]
+
+
+def test_the_api_shows_an_unknown_power_state_as_0(host: RecordedHost) -> None:
+    host.cells("instances", host.uuid("vm-shelved"), power_state=None)
+    host.server(host.uuid("vm-shelved"), power_state=0)
+
+    assert not any("server-copies-differ" in line for line in host.findings())
+
+
+def test_the_row_of_a_server_in_cell0_is_compared(host: RecordedHost) -> None:
+    host.cells("instances", host.uuid("vm-error"), root_gb=11)
+
+    assert host.headlines() == [
+        "vm-error's root disk in GiB is 10 in its stored flavor, but 11 in its database row"
+    ]

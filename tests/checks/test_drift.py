@@ -305,3 +305,15 @@ def test_a_note_with_an_address_of_another_server_is_stale(host: RecordedHost) -
         "vm-plain's metadata in libvirt has address 10.20.0.9, which no port of the server has in "
         "neutron"
     ]
+
+
+@pytest.mark.parametrize("part", ["sockets", "cores", "threads"])
+def test_machine_or_cpu_drift_of_the_topology(host: RecordedHost, part: str) -> None:
+    instance = host.guest("vm-duo").instance
+    assert instance is not None and instance.instance_extra
+    model = json.loads(str(instance.instance_extra["vcpu_model"]))
+    model["nova_object.data"]["topology"]["nova_object.data"][part] = 8
+    host.row("instance_extra", host.uuid("vm-duo"), vcpu_model=json.dumps(model))
+
+    [headline] = host.headlines()
+    assert headline.endswith(f", but nova's record of its CPU has 8 {part}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from tests.conftest import RecordedHost
 
+from hoodsnap.bundle import Answer
+
 
 def _found(host: RecordedHost) -> list[str]:
     name = "answer-about-another-object"
@@ -51,3 +53,14 @@ def test_an_answer_that_says_nothing_else_is_not_judged(
     host.set("images", "stat -L /var", value)
 
     assert _found(host) == []
+
+
+def test_a_volume_of_another_id_is_found(host: RecordedHost) -> None:
+    volume, _ = host.volume("vm-data")
+    asked = host.last("cinder", "GET /v3/os-services [3.70]")
+    raw = asked.model_dump(exclude={"error", "value"})
+    raw |= {"query": f"GET /v3/volumes/{volume} [3.70]", "subject": volume}
+    host.add(Answer(**raw, value={"volume": {"id": "00000000-0000-4000-8000-000000000000"}}))
+
+    [headline] = _found(host)
+    assert headline.endswith(f"a question about {volume[:8]} is about 00000000")

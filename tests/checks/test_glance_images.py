@@ -216,3 +216,25 @@ def test_glance_returned_another_image(host: RecordedHost) -> None:
     ]
     [finding] = host.report().findings
     assert finding.check.name == "answer-about-another-object"
+
+
+def _alone(host: RecordedHost, uuid: str, **fields: object) -> None:
+    """Change an image in the answer about it, but not in the list."""
+    query = f"GET /v2/images/{uuid}"
+    host.set("glance", query, host.last("glance", query).value | fields)
+
+
+@pytest.mark.parametrize("field", ["min_disk", "size"])
+def test_glance_answers_differ(host: RecordedHost, field: str) -> None:
+    uuid = next(it.query for it in host.bundle.by_layer["glance"] if "images/" in it.query)[-36:]
+    _alone(host, uuid, **{field: 7})
+
+    [finding] = [f for f in host.report().everything() if f.check.name == "glance-answers-differ"]
+    assert finding.headline.endswith(f" in glance's list, but {field} 7 by itself")
+
+
+def test_an_image_that_changed_between_two_questions(host: RecordedHost) -> None:
+    uuid = next(it.query for it in host.bundle.by_layer["glance"] if "images/" in it.query)[-36:]
+    _alone(host, uuid, min_disk=7, updated_at="2026-11-25T18:36:40Z", tags=["new"])
+
+    assert not any("glance-answers-differ" in line for line in host.findings())

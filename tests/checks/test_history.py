@@ -60,6 +60,34 @@ def test_histories_apart_in_a_move(host: RecordedHost, what: str) -> None:
 
 def test_a_move_in_progress_changes_between_the_questions(host: RecordedHost) -> None:
     api(host, "vm-verify", "migrations", "dest_host", "other")
-    api(host, "vm-verify", "migrations", "updated_at", "2026-11-25T18:34:01.000000")
+    api(host, "vm-verify", "migrations", "updated_at", "2026-11-25T18:36:30.000000")
 
     assert host.findings() == []
+
+
+@pytest.mark.parametrize(
+    ("what", "value"),
+    [("migration_type", "migration"), ("source_compute", "vm9"), ("source_node", "vm9")],
+)
+def test_histories_apart_in_the_kind_of_a_move(host: RecordedHost, what: str, value: str) -> None:
+    api(host, "vm-verify", "migrations", what, value)
+
+    [headline] = host.headlines()
+    assert f" has {what} {value} in the nova API, but " in headline
+
+
+@pytest.mark.parametrize("changed", [None, "2026-11-25T18:30:00.000000"])
+def test_a_move_that_is_over_has_one_status(host: RecordedHost, changed: str | None) -> None:
+    api(host, "vm-verify", "migrations", "status", "error")
+    if changed is not None:
+        api(host, "vm-verify", "migrations", "updated_at", changed)
+
+    assert "status error in the nova API, but finished" in host.headlines()[0]
+
+
+def test_histories_apart_in_the_end_of_an_action(host: RecordedHost) -> None:
+    api(host, "vm-stopped", "instanceActions", "message", "Error")
+
+    assert host.headlines() == [
+        "vm-stopped's stop has message Error in the nova API, but none in nova's database"
+    ]

@@ -42,6 +42,10 @@ OTHER = "f3e17f37-380d-4dd6-beb2-82a6d786c064"
         (["network", "subnets", 0, "cidr"], "10.9.0.0/24", "subnet 10.9.0.0/24"),
         (["network", "subnets", 0, "gateway", "address"], "10.20.0.9", "gateway 10.20.0.9"),
         (["details", "bridge_name"], "br-other", "bridge br-other"),
+        (["details", "ovs_hybrid_plug"], True, "ovs_hybrid_plug true"),
+        (["details", "bound_drivers"], {"0": "ovn"}, 'bound_drivers {"0": "ovn"}'),
+        (["network", "meta", "tenant_id"], "other", "network's project other"),
+        (["network", "meta", "tunneled"], False, "network type not tunneled"),
         (["network", "subnets", 0, "dns"], [], "name server none"),
         (["network", "subnets", 0, "meta", "dhcp_server"], "10.20.0.9", "DHCP server 10.20.0.9"),
     ],
@@ -105,3 +109,13 @@ def test_without_the_database_the_api_is_compared_with_neutron(host: RecordedHos
     port = _port(host, "vm-stopped")["id"]
     host.port(port, fixed_ips=[{**fixed, "ip_address": "10.20.0.251"}])
     assert any("info-cache-outdated of vm-stopped" in line for line in host.findings())
+
+
+def test_details_that_only_one_side_has_are_not_compared(host: RecordedHost) -> None:
+    vifs = _vifs(host, "vm-plain")
+    del vifs[0]["details"]["connectivity"]
+    vifs[0]["details"]["of_an_older_release"] = True
+    del vifs[0]["network"]["meta"]["tunneled"]
+    _note(host, "vm-plain", vifs)
+
+    assert host.findings() == []

@@ -98,3 +98,51 @@ def test_a_router_contradicts_its_gateway_port(
     _set(host, "routers", "id", router["id"], external_gateway_info=known)
 
     assert any(words in line for line in host.headlines())
+
+
+@pytest.mark.parametrize("kind", ["networks", "subnets", "ports", "routers", "floatingips"])
+def test_an_object_belongs_to_one_project(host: RecordedHost, kind: str) -> None:
+    answer = next(it for it in host.bundle.by_layer["neutron"] if f"/{kind}?" in it.query)
+    item = answer.value[kind][0]
+    _set(host, kind, "id", item["id"], tenant_id="other")
+
+    assert any(
+        f" belongs to project {item['project_id'][:8]}, and to other by" in line
+        or f" belongs to project {item['project_id']}, and to other by" in line
+        for line in host.headlines()
+    )
+
+
+@pytest.mark.parametrize("key", ["mac_address", "network_id", "device_id"])
+def test_a_floating_ip_repeats_its_port(host: RecordedHost, key: str) -> None:
+    port = _port(host, "vm-linux")["id"]
+    answer = next(it for it in host.bundle.by_layer["neutron"] if "/floatingips?" in it.query)
+    [details] = [
+        item["port_details"] for item in answer.value["floatingips"] if item["port_id"] == port
+    ]
+    _set(host, "floatingips", "port_id", port, port_details=details | {key: "other"})
+
+    assert any(f" has {key} other of its port " in line for line in host.headlines())
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"vif_type": "bridge"}, "has vif_type ovs, its active binding for vm bridge"),
+        ({"vnic_type": "direct"}, "has vnic_type normal, its active binding for vm direct"),
+        ({"vif_details": {"port_filter": False}}, 'has vif_details {"port_filter": true}'),
+        ({"vif_details": {"of_a_later_release": False}}, ""),
+        ({"host": "vm9"}, "bound to vm, but its active binding is for vm9"),
+        ({"host": "vm9", "status": "INACTIVE"}, "still has a binding"),
+    ],
+)
+def test_a_port_repeats_its_active_binding(
+    host: RecordedHost, fields: dict[str, object], words: str
+) -> None:
+    query = f"GET /v2.0/ports/{_port(host, 'vm-plain')['id']}/bindings"
+    [bound] = host.last("neutron", query).value["bindings"]
+    host.set("neutron", query, {"bindings": [bound | fields]})
+
+    found = [line for line in host.headlines() if "bind" in line]
+    assert len(found) == bool(words)
+    assert all(words in line for line in found)

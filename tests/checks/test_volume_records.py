@@ -264,3 +264,22 @@ def test_a_file_of_another_volume_is_not_a_snapshots(host: RecordedHost) -> None
     connected(host, volume, {"name": f"volume-{NOBODY}"})
 
     assert of(host, volume_record_differs.name) != []
+
+
+def test_the_api_shows_what_happens_to_a_volume_at_the_end(host: RecordedHost) -> None:
+    volume, _ = host.volume("vm-data")
+    attached = [{"id": volume, "delete_on_termination": True}]
+    host.server(host.uuid("vm-data"), volumes_attached=attached)
+
+    assert host.headlines() == [
+        "vm-data's list of volumes that are deleted with it is empty in nova's database, but "
+        f"{volume[:8]} in nova's API"
+    ]
+
+
+def test_before_2_3_the_api_does_not_tell_what_happens_to_a_volume(host: RecordedHost) -> None:
+    volume, _ = host.volume("vm-data")
+    host.mapping(volume, delete_on_termination=1)
+    host.server(host.uuid("vm-data"), volumes_attached=[{"id": volume}])
+
+    assert host.findings() == []

@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 
 from hoodsnap.bundle import Answer
 from hoodsnap.check import Problem, Problems, check, problem
-from hoodsnap.evidence import Evidence, Severity, hears
+from hoodsnap.checks.traps import EARLIER
+from hoodsnap.evidence import Evidence, Severity, derives, hears
 from hoodsnap.facts.api.listing import ApiList, Item, read_listing
+from hoodsnap.facts.clock import clock_of, moment
 from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.database.tables import Row, Tables
-from hoodsnap.facts.fact import UnheardError
-from hoodsnap.phrase import brief
+from hoodsnap.facts.fact import UnheardError, known
+from hoodsnap.phrase import brief, lasting
+
+IN_USE = (
+    *("vcpus_used", "memory_mb_used", "local_gb_used", "free_ram_mb", "free_disk_gb"),
+    *("running_vms", "current_workload", "disk_available_least"),
+)
+"""What nova-compute writes every minute; the API has it up to microversion 2.87."""
+
+REPORTED = 30.0
+"""A service that reported so many seconds ago is up: `service_down_time` is 60 s by default."""
+
+SILENT = 600.0
+"""A service that has not reported for so many seconds is down by any sensible setting."""
 
 Pairs = Mapping[str, tuple[object, object]]
 """Name of a value → what the API has, and what the row has. None: not told."""
@@ -29,8 +45,10 @@ def api_list_differs(cloud: Cloud) -> Problems:
 
     Authority: The rows in the database that the scheduler and the conductors use.
 
-    Traps: Both are asked seconds apart, so the numbers of what is in use, which move by themselves,
-    are not compared, and sizes of disks only roughly. Several cells use the same numbers. Old
+    Traps: Both are asked seconds apart, so the numbers of what is in use, which nova-compute writes
+    every minute, are compared only if the row was written before both questions; otherwise sizes of
+    disks are compared only roughly. A service that reports elsewhere than to the database is up,
+    however old its row is. Several cells use the same numbers. Old
     microversions list numbers in place of UUIDs. A user who is no administrator sees no services
     and no hypervisors.
 
@@ -78,6 +96,137 @@ def _services(cloud: Cloud) -> Iterator[Problem]:
             "forced_down": (_flag(item, "forced_down"), _flag(cells, "forced_down")),
         }
         yield from _apart(name, "service", "services", listing, item, row, pairs)
+        if listing is not None:
+            yield from _alive(cloud, name, listing, item, row)
+    yield from _zones(cloud, listing)
+    yield from _of_servers(cloud, listing)
+
+
+STATUS = {"DOWN": ("forced_down", True), "MAINTENANCE": ("status", "disabled")}
+"""host_status of a server → field and value of its host's nova-compute; else UP or UNKNOWN."""
+
+
+def _of_servers(cloud: Cloud, listing: ApiList | None) -> Iterator[Problem]:
+    """Compare what the API shows of a server's host with the nova-compute service there."""
+    if listing is None:
+        return
+    services = {
+        item.get("host"): item for item in listing.items if item.get("binary") == "nova-compute"
+    }
+    seen = set()
+    for uuid, server in cloud.servers.by_uuid.items():
+        own, host = server.raw.get("host_status"), server.raw.get("OS-EXT-SRV-ATTR:host")
+        item = services.get(host) if isinstance(host, str) else None
+        if not isinstance(own, str) or not own or item is None or "forced_down" not in item:
+            continue
+        if (host, own) in seen:
+            continue  # one server of a host stands for all
+        seen.add((host, own))
+        its = next((word for word, (key, is_so) in STATUS.items() if item.get(key) == is_so), None)
+        its = its or {"up": "UP", "down": "UNKNOWN"}.get(str(item.get("state")))
+        if its is not None and own != its:
+            yield problem(
+                f"{cloud.title_of(uuid)} has host_status {brief(own)} in nova's API, but the "
+                f"nova-compute on {item.get('host')} is {item.get('status')} and "
+                f"{'forced down' if item.get('forced_down') else item.get('state')}",
+                derives(server, "host_status", host_status=own),
+                _heard(
+                    *(listing.answer, "service", item),
+                    {key: item.get(key) for key in ("status", "state", "forced_down")},
+                ),
+                TABLE="services",
+            )
+
+
+def _alive(cloud: Cloud, name: str, listing: ApiList, item: Item, row: Row) -> Iterator[Problem]:
+    """Compare a service's state with the time of its last report, by the database's clock."""
+    state, last = item.get("state"), moment(row.cells.get("last_seen_up"))
+    asked = _by_database(cloud, listing.answer, row)
+    if last is None or asked is None or item.get("forced_down") or row.cells.get("forced_down"):
+        return
+    # Negative if it reported since.
+    silent = (asked - last).total_seconds()
+    if state == "down" and 0 <= silent < REPORTED:
+        words = f"reported {silent:.0f} s before"
+    elif state == "up" and silent > SILENT and _reports_to_rows(cloud):
+        words = f"had not reported for {lasting(silent)}"
+    else:
+        return
+    yield problem(
+        f"{name} is {state} in nova's API, but its row in the database says that it {words}",
+        _heard(listing.answer, "service", item, {"state": state}),
+        hears(
+            *(row.answer, "nova-db", f"services[id={row.cells.get('id')}]"),
+            last_seen_up=row.cells.get("last_seen_up"),
+        ),
+        TABLE="services",
+        ID=row.cells.get("id"),
+        DATABASE=_database(row.answer),
+    )
+
+
+def _by_database(cloud: Cloud, answer: Answer, row: Row) -> datetime | None:
+    """Return when a question was asked, by the clock of a row's database; None if unknown."""
+    clock = clock_of(cloud.bundle.asked("nova-db", "SELECT UTC_TIMESTAMP", row.answer.host))
+    return answer.at + (clock[1] - clock[0].at) if clock is not None else None
+
+
+def _reports_to_rows(cloud: Cloud) -> bool:
+    """True if no host's nova.conf lets services report elsewhere than to the database."""
+    drivers = (known(lambda one=host: one.option("DEFAULT", "servicegroup_driver", "db"))  # type: ignore[misc]
+               for host in cloud.hosts or ())  # fmt: skip
+    return all(driver in ("db", None) for driver in drivers)
+
+
+def _zones(cloud: Cloud, listing: ApiList | None) -> Iterator[Problem]:
+    """Compare the zones of services with the aggregates of their hosts, and with each other.
+
+    One option of nova-api names the zone of all services that are not nova-compute.
+    """
+    if listing is None:
+        return
+    controllers = [item for item in listing.items if item.get("binary") != "nova-compute"]
+    zones = [zone for item in controllers if (zone := _text(item, "zone")) is not None]
+    usual = max(sorted(set(zones)), key=zones.count, default=None)
+    for item in listing.items:
+        own, host = _text(item, "zone"), _text(item, "host") or ""
+        name = f"Service {item.get('binary')} on {host}"
+        shown = _heard(listing.answer, "service", item, {"zone": own})
+        if own is None:
+            continue
+        if item in controllers:
+            if own != usual:
+                other = next(one for one in controllers if one.get("zone") == usual)
+                yield problem(
+                    f"{name} is in zone {own} in nova's API, but {other.get('binary')} on "
+                    f"{other.get('host')} is in zone {usual}",
+                    shown,
+                    _heard(listing.answer, "service", other, {"zone": usual}),
+                    TABLE="services",
+                )
+            continue
+        placed = _zone_of(cloud, host)
+        if placed is not None and placed[0] != own:
+            yield problem(
+                f"{name} is in zone {own} in nova's API, but its host is in zone {placed[0]}",
+                shown,
+                placed[1],
+                TABLE="aggregates",
+            )
+
+
+def _zone_of(cloud: Cloud, host: str) -> tuple[str, Evidence] | None:
+    """Return the zone of a host by its aggregates, or else by the API's servers on it."""
+    found = cloud.instances.hosts.zone_of(host)
+    if found is not None:
+        return found[0], hears(found[1], "aggregate", f"host={host}", zone=found[0])
+    for guest in cloud.guests:
+        server = guest.server
+        if server is not None and server.raw.get("OS-EXT-SRV-ATTR:host") == host:
+            zone = _text(server.raw, "OS-EXT-AZ:availability_zone")
+            if zone is not None:
+                return zone, derives(server, "OS-EXT-AZ:availability_zone", availability_zone=zone)
+    return None
 
 
 def _hypervisors(cloud: Cloud) -> Iterator[Problem]:
@@ -95,7 +244,10 @@ def _hypervisors(cloud: Cloud) -> Iterator[Problem]:
                 *("vcpus", "memory_mb", "local_gb"),
             )
         }
-        if _is_about(*pairs["local_gb"]):
+        if listing is not None and _is_settled(cloud, listing.answer, row):
+            pairs |= {key: (item.get(key), cells.get(key)) for key in IN_USE}
+            pairs["cpu_info"] = (_document(item.get("cpu_info")), _document(cells.get("cpu_info")))
+        elif _is_about(*pairs["local_gb"]):
             del pairs["local_gb"]
         pairs["id"] = (_text(item, "id"), _text(cells, "uuid"))
         pairs["service.host"] = (_text(service, "host"), _text(cells, "host"))
@@ -118,6 +270,23 @@ def _hypervisors(cloud: Cloud) -> Iterator[Problem]:
                     _heard(services.answer, "service", its, {k: v[1] for k, v in same.items()}),
                     TABLE="services",
                 )
+
+
+def _is_settled(cloud: Cloud, listed: Answer, row: Row) -> bool:
+    """True if the row was written before both questions, so that both are about one version."""
+    written, asked = moment(row.cells.get("updated_at")), _by_database(cloud, listed, row)
+    if written is None or asked is None or listed.at > row.answer.at:
+        return False
+    return written < asked - EARLIER
+
+
+def _document(value: object) -> object:
+    """Return a JSON document, which old microversions and the database have as a text; None if it
+    can't be read."""
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except ValueError:
+        return None
 
 
 def _is_about(one: object, other: object) -> bool:

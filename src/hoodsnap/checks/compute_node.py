@@ -331,7 +331,8 @@ def compute_node_outdated(host: Host) -> Problems:
 
     Traps: Some options reserve CPUs or take memory from files; the numbers are then not compared.
     The size of a shared storage moves, so disk sizes are compared only roughly. A ratio that an
-    operator set in placement stays if nova.conf sets none. Memory that was plugged in a moment ago
+    operator set in placement stays if nova.conf sets none; that nova's record has another one is a
+    note. Memory that was plugged in a moment ago
     is not in the record yet. While nova-compute does not report, its record is old by right, and
     another finding says so.
 
@@ -378,6 +379,11 @@ def compute_node_outdated(host: Host) -> Problems:
                 yield problem(headline, *evidence, **names)
         except UnheardError as reason:
             undecided = undecided or reason
+    try:
+        for headline, *evidence in _record_ratios(host, node):
+            yield problem(headline, *evidence, severity=Severity.NOTE, **names)
+    except UnheardError as reason:
+        undecided = undecided or reason
     if undecided is not None:
         raise undecided
 
@@ -507,8 +513,31 @@ def _inventory(host: Host, node: ComputeNode) -> Iterator[Difference]:
         )
 
 
+def _record_ratios(host: Host, node: ComputeNode) -> Iterator[Difference]:
+    """Compare the row's ratios with placement's, if nova.conf sets none.
+
+    An operator may set one in placement. NUMATopologyFilter goes by the row all the same.
+    """
+    provider = host.provider
+    if provider is None:
+        return
+    for name, option in RATIOS.items():
+        inventory, written = provider.inventories.get(name), node.raw.get(option)
+        own = _number(written)
+        if inventory is None or not written or own == 0 or host.option("DEFAULT", option):
+            continue  # before Stein an empty column stands for the default
+        if own is None or abs(own - inventory.ratio) > 0.001:
+            yield (
+                f"Placement has {name} of compute node {_node_name(node)} with ratio "
+                f"{inventory.ratio:g}, but servers with a NUMA topology are placed by "
+                f"{option} {written} of nova's record",
+                _offered(host, name, inventory),
+                derives(node, option, **{option: written}),
+            )
+
+
 def _ratios(host: Host, node: ComputeNode) -> Iterator[Difference]:
-    """Compare placement's allocation ratios with nova.conf, if it sets them."""
+    """Compare placement's and the row's allocation ratios with nova.conf, if it sets them."""
     provider = host.provider
     if provider is None:
         return
@@ -516,7 +545,14 @@ def _ratios(host: Host, node: ComputeNode) -> Iterator[Difference]:
         inventory = provider.inventories.get(name)
         if inventory is None:
             continue
-        wanted = _number(host.option("DEFAULT", option))
+        wanted, own = _number(host.option("DEFAULT", option)), _number(node.raw.get(option))
+        if wanted and own and abs(wanted - own) > 0.001:
+            yield (
+                f"Compute node {_node_name(node)} has {option} {own:g} in nova, but nova.conf of "
+                f"host {host.name} has {wanted:g}",
+                derives(node, option, **{option: own}),
+                _conf(host, f"DEFAULT.{option}", **{option: wanted}),
+            )
         if wanted and abs(wanted - inventory.ratio) > 0.001:
             yield (
                 f"Placement has {name} of compute node {_node_name(node)} with ratio "

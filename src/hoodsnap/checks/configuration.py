@@ -56,15 +56,16 @@ def nova_conf_not_applied(host: Host, cloud: Cloud) -> Problems:
     nova-compute reads nova.conf when it starts, and writes addresses and kinds of disks into a
     domain when it defines it. After a change of nova.conf, guests that run keep the old value until
     their next stop and start, hard reboot or move, and then get the new one: a console that listens
-    elsewhere, or disks that nova looks for in another store. A change that nobody intended (a
-    deployment tool with a wrong variable) shows here first.
+    elsewhere, disks that nova looks for in another store, or emulation in place of KVM. A change
+    that nobody intended (a deployment tool with a wrong variable) shows here first.
 
     Authority: The guests, for what is in use; nova.conf, for their next start.
 
     Traps: A guest that was started before an intended change. A console token that is older than
     the server's last change may be of the host that the server left. A console on a Unix socket has
     no address; one on all addresses is vnc-port-conflict-or-exposed. The disk of a server that
-    boots from a volume is cinder's. Guests of other clouds and guests without a record in nova are
+    boots from a volume is cinder's. A live migration keeps the kind of virtualization of the host
+    that the guest was started on. Guests of other clouds and guests without a record in nova are
     not compared. An option that is not set has a default, which is not compared.
 
     Next: Compare nova.conf with the definitions of the guests, and check when nova-compute started:

@@ -8,7 +8,13 @@ from typing import Any
 
 from hoodsnap.agreement import Thing, Told, disagreements
 from hoodsnap.check import Problem, Problems, check, problem
-from hoodsnap.checks.traps import building, migrating, moving_to_another_cell, task_in_flight
+from hoodsnap.checks.traps import (
+    CAPTURE,
+    building,
+    migrating,
+    moving_to_another_cell,
+    task_in_flight,
+)
 from hoodsnap.evidence import Severity, derives, hears
 from hoodsnap.facts.api.allocation import Allocation
 from hoodsnap.facts.api.server import Server
@@ -17,7 +23,7 @@ from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.database.instance import Instance
 from hoodsnap.facts.database.instance_mapping import InstanceMapping
 from hoodsnap.facts.database.request_spec import RequestSpec
-from hoodsnap.facts.fact import Fact, UnheardError, mapping, text
+from hoodsnap.facts.fact import Fact, UnheardError, integer, mapping, text
 
 NOTHING = "none"
 """A null, in a headline: it is a value, and differs from a name."""
@@ -53,6 +59,41 @@ def _cell(column: str, instance: Instance) -> str:
     return text(instance.raw, column) or NOTHING
 
 
+def _number(key: str, *inside: str) -> Told:
+    """Return a teller of a number or a flag of the API's body."""
+
+    def read(server: Server) -> object:
+        raw: object = server.raw
+        for name in inside:
+            raw = raw.get(name) if isinstance(raw, dict) else None
+        value = raw.get(key) if isinstance(raw, dict) else None
+        return value if isinstance(value, int) else None
+
+    return Told("server", "nova's API", ".".join((*inside, key)), read)
+
+
+def _whole(column: str, *, or_zero: bool = False) -> Told:
+    """Return a teller of a number; a null is none, or 0 where the API shows it so."""
+
+    def read(instance: Instance) -> object:
+        value = instance.raw.get(column)
+        if value is None and or_zero and column in instance.raw:
+            return 0
+        return value if isinstance(value, int) else None
+
+    return Told("instance", "its database row", column, read)
+
+
+def _flag(column: str, yes: object = True, no: object = False) -> Told:
+    """Return a teller of a flag in the API's words."""
+
+    def read(instance: Instance) -> object:
+        value = instance.raw.get(column)
+        return None if not isinstance(value, int) else yes if value else no
+
+    return Told("instance", "its database row", column, read)
+
+
 def _time(key: str) -> Told:
     return Told("server", "nova's API", key, lambda server: moment(server.raw.get(key)))
 
@@ -80,6 +121,15 @@ def _stored(key: str) -> Told:
         return current.get(key) if current is not None else None
 
     return Told("instance", "its stored flavor", f"flavor.{key}", read)
+
+
+def _of_cell0(column: str) -> Told:
+    """Return a teller of a column that flavor-three-way-drift compares for servers on a host."""
+
+    def read(instance: Instance) -> object:
+        return integer(instance.raw, column) if instance.raw.get("host") is None else None
+
+    return Told("instance", "its database row", column, read)
 
 
 def _name_from_id(instance: Instance) -> str | None:
@@ -118,6 +168,22 @@ SERVER = (
     Thing("key pair", (_row("key_name"), _api("key_name"))),
     Thing("reservation", (_row("reservation_id"), _api("OS-EXT-SRV-ATTR:reservation_id"))),
     Thing("image", (_row("image_ref"), _api("id", "image"))),
+    Thing("vm_state", (_row("vm_state"), _api("OS-EXT-STS:vm_state"))),
+    Thing(
+        "power_state",
+        (_whole("power_state", or_zero=True), _number("OS-EXT-STS:power_state")),
+    ),
+    Thing("host", (_row("host"), _api("OS-EXT-SRV-ATTR:host"))),
+    Thing("node", (_row("node"), _api("OS-EXT-SRV-ATTR:hypervisor_hostname"))),
+    Thing("lock", (_flag("locked"), _number("locked"))),
+    Thing("config drive", (_row("config_drive"), _api("config_drive"))),
+    Thing("kernel", (_row("kernel_id"), _api("OS-EXT-SRV-ATTR:kernel_id"))),
+    Thing("RAM disk", (_row("ramdisk_id"), _api("OS-EXT-SRV-ATTR:ramdisk_id"))),
+    Thing("launch index", (_whole("launch_index"), _number("OS-EXT-SRV-ATTR:launch_index"))),
+    Thing(
+        "disk configuration",
+        (_flag("auto_disk_config", "AUTO", "MANUAL"), _api("OS-DCF:diskConfig")),
+    ),
     Thing(
         "root device",
         (
@@ -133,9 +199,22 @@ SERVER = (
             Told("server", "nova's API", "instance_name", _domain_name),
         ),
     ),
+    Thing(
+        "last change",
+        (
+            Told("instance", "its database row", "updated_at", lambda row: moment(row.updated_at)),
+            Told("server", "nova's API", "updated", lambda one: moment(one.updated_at)),
+        ),
+    ),
     Thing("creation", (_column_time("created_at"), _time("created"))),
     Thing("launch", (_column_time("launched_at"), _time("OS-SRV-USG:launched_at"))),
     Thing("flavor", (_stored("name"), _flavor("original_name"))),
+    Thing("root disk in GiB", (_stored("root_gb"), _of_cell0("root_gb"), _flavor("disk"))),
+    Thing(
+        "ephemeral disk in GiB",
+        (_stored("ephemeral_gb"), _of_cell0("ephemeral_gb"), _flavor("ephemeral")),
+    ),
+    Thing("swap in MiB", (_stored("swap"), _flavor("swap"))),
     Thing(
         "flavor id",
         (
@@ -158,9 +237,10 @@ def server_copies_differ(guest: Guest, server: Server, instance: Instance) -> Pr
 
     Authority: The row in the database of the cell that the server's mapping names.
 
-    Traps: The API and the database are asked seconds apart, so a server that changes meanwhile is
-    not compared. Users who are no administrators see fewer fields, and old microversions have
-    fewer. The domain's name is compared only if it follows nova's default template.
+    Traps: The API and the database are asked seconds apart, so a server that changed a moment ago
+    is compared only if both show the same time of its last change. Users who are no administrators
+    see fewer fields, and old microversions have fewer. The domain's name is compared only if it
+    follows nova's default template.
 
     Next: Compare the server in the API with its row:
 
@@ -186,9 +266,12 @@ def server_copies_differ(guest: Guest, server: Server, instance: Instance) -> Pr
 
 
 def _changed_between(server: Server, instance: Instance) -> bool:
-    """True if the API's answer is about another version of the row."""
+    """True if the record changed between the two questions, as far as its times tell."""
     one, other = moment(server.updated_at), moment(instance.updated_at)
-    return one is not None and other is not None and one != other
+    if one is None or other is None or one == other:
+        return False
+    asked = [fact.where("updated_at")[0] for fact in (server, instance)]
+    return max(one, other) > min(answer.at for answer in asked if answer is not None) - CAPTURE
 
 
 def _spec(key: str) -> Callable[[RequestSpec], str | None]:

@@ -11,6 +11,7 @@ from hoodsnap.facts.api.port import PREFIX
 from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.database.instance import Instance
+from hoodsnap.facts.database.stored_object import fields_if_wrapped, read_object
 from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.domain.domain_xml import DomainXML
 from hoodsnap.facts.domain.hardware import MachineTypes
@@ -157,7 +158,7 @@ def _apart(one: int | None, other: int | None) -> bool:
 def machine_or_cpu_drift(
     guest: Guest, host: Host, domain: Domain, process: Process | None, instance: Instance | None
 ) -> Problems:
-    """The guest's machine type or CPU model differs from a record, or QEMU no longer supports it.
+    """The guest's machine type or CPU differs from a record, or QEMU no longer supports it.
 
     A machine type fixes the hardware that a guest sees. If it changes at the next start, Windows
     has to be activated again, network cards change their names, and a suspended guest does not
@@ -232,6 +233,8 @@ def machine_or_cpu_drift(
                 TYPE=_to_record(instance, domain.machine),
             )
         yield from _processors(guest, domain, instance)
+    if instance is not None:
+        yield from _topology(guest, domain, instance)
     if process is not None and not known.same(domain.machine, process.machine):
         yield problem(
             f"{guest.title} has machine type {domain.machine} in libvirt, but its QEMU runs with "
@@ -281,6 +284,34 @@ def _processors(guest: Guest, domain: Domain, instance: Instance | None) -> Iter
             f"{stored.model}",
             derives(domain, "xml", cpu_model=live.model),
             derives(domain, "inactive", next_cpu_model=stored.model),
+            TYPE=_to_record(instance, domain.machine or ""),
+        )
+
+
+def _topology(guest: Guest, domain: Domain, instance: Instance) -> Iterator[Problem]:
+    """Compare the topology with the one that nova recorded when it last built the domain."""
+    written = text(instance.instance_extra or {}, "vcpu_model")
+    live = domain.xml.processor
+    if not written or live is None:
+        return
+    model = fields_if_wrapped(read_object(written, "the recorded CPU model"))
+    stored = model.get("topology")
+    recorded = fields_if_wrapped(stored) if isinstance(stored, dict) else {}
+    apart = [
+        name
+        for name in ("sockets", "cores", "threads")
+        if isinstance(recorded.get(name), int)
+        and live.topology.get(name, 0) not in (0, recorded[name])
+    ]
+    if apart:
+        has = several(counted(live.topology[name], name.removesuffix("s")) for name in apart)
+        had = several(
+            counted(integer(recorded, name) or 0, name.removesuffix("s")) for name in apart
+        )
+        yield problem(
+            f"{guest.title} runs with {has}, but nova's record of its CPU has {had}",
+            derives(domain, "xml", cpu_topology=has),
+            derives(instance, "instance_extra", vcpu_model_topology=had),
             TYPE=_to_record(instance, domain.machine or ""),
         )
 

@@ -62,6 +62,12 @@ ECHOES = (
     _Echo(
         "glance", re.compile(rf"GET /v2/images/{_UUID}(?: .*)?"), lambda value: value["id"], "id"
     ),
+    _Echo(
+        "cinder",
+        re.compile(rf"GET /v3/volumes/{_UUID} .*"),
+        lambda it: it["volume"]["id"],
+        "volume.id",
+    ),
 )
 """Questions whose answers repeat what they are about."""
 
@@ -92,7 +98,7 @@ def answer_about_another_object(cloud: Cloud) -> Problems:
 
     Source: proc(5); stat(2); qemu-img(1); nova and glance API references.
     """
-    for layer in ("images", "kernel", "nova", "glance"):
+    for layer in ("images", "kernel", "nova", "glance", "cinder"):
         echoes = [echo for echo in ECHOES if echo.layer == layer]
         answers = cloud.bundle.by_layer.get(layer, ())
         wrong = [found for answer in answers for found in _wrong(answer, echoes)]

@@ -20,7 +20,7 @@ from hoodsnap.facts.database.request_spec import RequestSpec
 from hoodsnap.facts.domain.disk import Disk
 from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.fact import Fact, UnheardError, known, text
-from hoodsnap.phrase import brief
+from hoodsnap.phrase import brief, several
 
 BUSY = frozenset(["queued", "saving", "importing", "uploading"])
 """Statuses of an image whose data is not complete yet."""
@@ -31,7 +31,7 @@ DEACTIVATED = "deactivated"
 OF_DATA = ("checksum", "size", "disk_format", "container_format")
 """Fields that never change once an image is active."""
 
-OF_OWNER = ("name", "owner")
+OF_OWNER = ("name", "owner", "min_disk", "min_ram")
 """Fields that the owner may change."""
 
 NOT_COPIED = ("img_mappings", "img_block_device_mapping")
@@ -285,9 +285,10 @@ def _copies(instance: Instance) -> Mapping[str, list[ImageCopy]]:
 def _of_volume(volume: Volume) -> Mapping[str, list[ImageCopy]]:
     copied = dict(volume.image)
     copied["name"] = copied.pop("image_name", None)
-    size = copied.get("size")
-    if isinstance(size, str) and size.isdecimal() and len(size) < 19:
-        copied["size"] = int(size)
+    for number in ("size", "min_disk", "min_ram"):
+        written = copied.get(number)
+        if isinstance(written, str) and written.isdecimal() and len(written) < 19:
+            copied[number] = int(written)
     return {
         field: [ImageCopy("cinder's copy", copied.get(field), volume, "image")]
         for field in (*OF_DATA, *OF_OWNER)
@@ -320,7 +321,7 @@ def _compared(
     for field in OF_OWNER:
         theirs = getattr(image, field)
         for copy in copies.get(field, ()):
-            if not theirs or not copy.value or copy.value == theirs:
+            if theirs in (None, "") or copy.value in (None, "") or copy.value == theirs:
                 continue
             if _is_unchanged(image, copies.get("updated_at") or (), made):
                 yield problem(
@@ -408,6 +409,57 @@ def _own_copy(guest: Guest, image: GlanceImage, instance: Instance) -> Iterator[
 
 def _is_local(instance: Instance) -> bool:
     return not (known(lambda: instance.boots_from_volume) or False)
+
+
+@check(Severity.WARNING)
+def glance_answers_differ(cloud: Cloud) -> Problems:
+    """glance's list has an image with other values than the image itself.
+
+    Both are read from the same rows. If they differ although neither shows a later change, several
+    glance APIs use different databases or a stale cache. A server then gets the image's data from
+    one and its properties from the other.
+
+    Authority: Neither, until it is known which database each glance API uses.
+
+    Traps: An image that changed between the two questions shows another time of its last change;
+    only what never changes is compared then. Tags change without one.
+
+    Next: Ask several times; if the answers alternate, the APIs behind the endpoint differ:
+
+        openstack image show IMAGE
+        openstack image list --long
+        openstack endpoint list --service image
+
+    Then compare `[database]connection` in the glance-api.conf of all APIs, and check for a caching
+    proxy between them and their users.
+
+    Not yet: Do not create or rebuild servers from the image. Do not set a property to either value.
+
+    Source: glance api/v2/images.py `ResponseSerializer`; glance configuration, `[database]`.
+    """
+    for uuid, listed in cloud.glance.listed.items():
+        own = cloud.glance.by_id[uuid]
+        if own is listed:
+            continue
+        if listed.updated_at == own.updated_at:
+            fields = sorted(listed.raw.keys() & own.raw.keys() - {"tags", "locations"})
+        else:
+            fields = [*OF_DATA] if listed.status == own.status == "active" else []
+        apart = {
+            field: (listed.raw.get(field), own.raw.get(field))
+            for field in fields
+            if listed.raw.get(field) != own.raw.get(field)
+        }
+        if apart:
+            names = [f"{field} {_brief(one)}" for field, (one, _) in apart.items()][:3]
+            others = [f"{field} {_brief(other)}" for field, (_, other) in apart.items()][:3]
+            yield problem(
+                f"Image {own.name or brief(own.id)} has {several(names)} in glance's list, but "
+                f"{several(others)} by itself",
+                derives(listed, *apart, **{field: str(one) for field, (one, _) in apart.items()}),
+                derives(own, *apart, **{field: str(other) for field, (_, other) in apart.items()}),
+                IMAGE=own.id,
+            )
 
 
 @check(Severity.WARNING, traps=[task_in_flight, building, never_launched, rescued])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 
 from hoodsnap.check import Problem, Problems, check, problem
+from hoodsnap.checks.traps import CAPTURE
 from hoodsnap.evidence import Severity, derives, hears
 from hoodsnap.facts.api.history import (
     ListedAction,
@@ -25,16 +27,19 @@ KEPT = 10
 """The collector reads this many of the newest actions of a server from the database."""
 
 OF_A_MOVE = (
-    *("uuid", "instance_uuid", "user_id", "project_id"),
-    *("old_instance_type_id", "new_instance_type_id"),
+    *("id", "uuid", "instance_uuid", "user_id", "project_id", "migration_type"),
+    *("source_compute", "source_node", "old_instance_type_id", "new_instance_type_id"),
 )
-"""Columns of a migration that tell whose move it is."""
+"""Columns of a migration that tell whose move it is, and of which kind."""
 
-LATER = ("dest_host",)
+LATER = ("status", "dest_host", "dest_compute", "dest_node")
 """Columns of a migration that change with `updated_at`."""
 
 OF_AN_ACTION = ("action", "instance_uuid", "user_id", "project_id")
 """Columns of an action that never change."""
+
+TIMES = ("created_at", "updated_at")
+"""Columns that are times."""
 
 
 @check(Severity.WARNING)
@@ -47,8 +52,8 @@ def histories_apart(cloud: Cloud) -> Problems:
 
     Authority: Neither, until it is known which database nova-api uses.
 
-    Traps: A move in progress changes between the two questions; its destination is compared
-    only if both show the same time of the last change.
+    Traps: A move in progress changes between the two questions; its state and its destination are
+    compared only if both show the same time of the last change, or times long before.
 
     Next: Compare both histories, and find the database that nova-api and nova-conductor use:
 
@@ -85,12 +90,15 @@ def _uuid(listed: ListedMigration) -> str:
 
 
 def _other_move(cloud: Cloud, listed: ListedMigration, moved: Migration) -> Iterator[Problem]:
-    same_time = moment(listed.raw.get("updated_at")) == moment(moved.raw.get("updated_at"))
-    names = (*OF_A_MOVE, *LATER) if same_time else OF_A_MOVE
+    names = (*OF_A_MOVE, *LATER) if _is_one_version(listed, moved) else OF_A_MOVE
     uuid = known(lambda: moved.instance_uuid) or ""
     instance = cloud.instances.by_uuid.get(uuid)
     title = (known(lambda: instance.name) if instance is not None else None) or brief(uuid)
-    for name, own, its in _apart(names, listed.raw, moved.raw):
+    times = TIMES if _is_one_version(listed, moved) else TIMES[:1]
+    for name, own, its in (
+        *_apart(names, listed.raw, moved.raw),
+        *_times_apart(times, listed.raw, moved.raw),
+    ):
         yield problem(
             f"{title}'s move {brief(listed.uuid)} has {name} {brief(own)} in the nova API, but "
             f"{brief(its)} in nova's database",
@@ -110,8 +118,16 @@ def _other_action(listed: ListedAction, instance: Instance) -> Iterator[Problem]
     if stored is None:
         yield from _unknown_action(listed, instance, title, len(actions))
         return
-    for name, own, its in _apart(OF_AN_ACTION, listed.raw, stored.raw):
+    is_one = _is_one_version(listed, stored)
+    for name, own, its in (
+        *_apart(OF_AN_ACTION, listed.raw, stored.raw),
+        *_times_apart(TIMES[1:] if is_one else (), listed.raw, stored.raw),
+    ):
         yield _differing(title, listed, stored, (name, own, its))
+    if is_one and "message" in listed.raw and "message" in stored.raw:
+        said, kept = (str(one.raw.get("message") or "none") for one in (listed, stored))
+        if said != kept:
+            yield _differing(title, listed, stored, ("message", said, kept))
     began, begun = moment(listed.raw.get("start_time")), moment(stored.start_time)
     if began is not None and begun is not None and began.replace(microsecond=0) != begun:
         yield _differing(title, listed, stored, ("start_time", str(began), str(begun)))
@@ -146,6 +162,31 @@ def _unknown_action(
         hears(answer.answer, "instance", listed.server, action=None),
         UUID=listed.server,
     )
+
+
+def _is_one_version(
+    listed: ListedMigration | ListedAction, stored: Migration | InstanceAction
+) -> bool:
+    """True if nova did not change the record between the two questions, as its times tell."""
+    one, other = (moment(fact.raw.get("updated_at")) for fact in (listed, stored))
+    if one == other:
+        return True
+    asked = [answer.at for fact in (listed, stored) for answer in fact.said.values()]
+    return one is not None and other is not None and max(one, other) < min(asked) - CAPTURE
+
+
+def _times_apart(
+    names: tuple[str, ...], one: Mapping[str, object], other: Mapping[str, object]
+) -> Iterator[tuple[str, str, str]]:
+    """Yield the times that both sides have and that differ, with both."""
+    for name in names:
+        own, its = moment(one.get(name)), moment(other.get(name))
+        if own is not None and its is not None and _second(own) != _second(its):
+            yield name, f"{own:%Y-%m-%d %H:%M:%S}", f"{its:%Y-%m-%d %H:%M:%S}"
+
+
+def _second(at: datetime) -> datetime:
+    return at.replace(microsecond=0)
 
 
 def _apart(

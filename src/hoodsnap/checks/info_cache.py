@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 from hoodsnap.check import Problem, Problems, check, problem
@@ -16,7 +17,7 @@ from hoodsnap.checks.traps import (
     task_in_flight,
 )
 from hoodsnap.evidence import Evidence, Severity, hears, says
-from hoodsnap.facts.api.port import NOT_BOUND, PREFIX, Port, Ports
+from hoodsnap.facts.api.port import NOT_BOUND, PREFIX, Network, Port, Ports
 from hoodsnap.facts.api.server import Server
 from hoodsnap.facts.api.subnet import Subnet
 from hoodsnap.facts.cloud.cloud import Cloud
@@ -26,6 +27,9 @@ from hoodsnap.facts.database.network_info import CachedSubnet, NetworkInterface
 from hoodsnap.facts.fact import known
 from hoodsnap.facts.host.tap import NAME
 from hoodsnap.phrase import brief, several
+
+TUNNELS = frozenset(["vxlan", "gre", "geneve"])
+"""Types of networks that nova records as tunneled."""
 
 
 @check(
@@ -123,6 +127,9 @@ def _differences(
         if vif.type == "ovs" and cached and bridge and cached != bridge:
             yield "bridge", cached, bridge, says(port, id=port.id, bridge=bridge)
             break
+    yield from _of_binding(vif, port)
+    if network is not None and vif.network_id in (None, port.network_id):
+        yield from _of_network(vif, network)
     yield from _of_subnets(ports, vif, port)
     leads = ports.floating.get(port.id, ())
     if "floatingips" in ports.heard and not any(map(is_new, leads)):
@@ -130,6 +137,36 @@ def _differences(
         if real_ips != set(vif.floating):
             of = promised(leads[0], port_id=port.id) if leads else says(port, id=port.id)
             yield "floating IP", several(vif.floating), several(sorted(real_ips)), of
+
+
+def _of_binding(
+    vif: NetworkInterface, port: Port
+) -> Iterator[tuple[str, object, object, Evidence]]:
+    """Compare the details that both have: newer releases of neutron have more."""
+    real = known(lambda: port.details) or {}
+    for name in sorted(vif.details.keys() & real.keys() - {"bridge_name"}):
+        if vif.details[name] != real[name]:
+            of = says(port, id=port.id).and_so(**{name: _word(real[name])})
+            yield name, _word(vif.details[name]), _word(real[name]), of
+
+
+def _word(value: object) -> str:
+    return json.dumps(value, sort_keys=True)
+
+
+def _of_network(
+    vif: NetworkInterface, network: Network
+) -> Iterator[tuple[str, object, object, Evidence]]:
+    owner, kind = network.project, known(lambda: network.kind)
+    if vif.owner and owner and vif.owner != owner:
+        yield "network's project", vif.owner, owner, says(network, project=owner)
+    if vif.tunneled is not None and kind is not None and vif.tunneled != (kind in TUNNELS):
+        cached = "tunneled" if vif.tunneled else "not tunneled"
+        yield "network type", cached, kind, says(network, kind=kind)
+    physical = known(lambda: network.physical)
+    if vif.tunneled is not None and physical and vif.physical != physical:
+        of = says(network, physical=physical)
+        yield "physical network", vif.physical, physical, of
 
 
 def _of_subnets(

@@ -618,3 +618,15 @@ def _other_flavor(guest: Guest, instance: Instance, request_spec: RequestSpec) -
             says(instance, flavor=name).and_so(**had),
             says(request_spec, flavor_name=request_spec.flavor_name).and_so(**asked),
         )
+        return
+    for key in ("flavorid", "name"):
+        own, its = stored.get(key), wanted.get(key)
+        if isinstance(own, str) and isinstance(its, str) and own != its:
+            yield problem(
+                f"{guest.title}'s request spec has flavor {brief(its)}, but its stored flavor, of "
+                f"the same sizes, is {brief(own)}",
+                derives(instance, "flavor", **{key: own}),
+                derives(request_spec, "flavor_name", **{key: its}),
+                severity=Severity.NOTE,
+            )
+            return

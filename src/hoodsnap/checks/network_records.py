@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
@@ -15,6 +17,7 @@ from hoodsnap.facts.api.port import Port, Ports
 from hoodsnap.facts.api.subnet import FloatingIp, Router, Subnet
 from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.fact import is_true, known
+from hoodsnap.facts.layer import NEUTRON
 from hoodsnap.phrase import brief, several
 
 
@@ -47,6 +50,42 @@ def neutron_records_disagree(cloud: Cloud) -> Problems:
     """
     for found in (_of_floating_ips, _of_ports, _of_all_subnets, _of_routers):
         yield from found(cloud.ports)
+    yield from _of_owners(cloud)
+
+
+LISTS = re.compile(r"GET /v2\.0/(?:[a-z-]+)(?:\?.*)?")
+"""A question for a list of neutron's."""
+
+
+def _of_owners(cloud: Cloud) -> Problems:
+    """Compare both names of an object's project, which neutron fills from one column."""
+    for answer in cloud.bundle.by_layer.get(NEUTRON.id, ()):
+        if not LISTS.fullmatch(answer.query) or not isinstance(answer.value, dict):
+            continue
+        for name, items in answer.value.items():
+            for item in items if isinstance(items, list) else ():
+                for noun, raw in _owned(name, item):
+                    own, old = raw.get("project_id"), raw.get("tenant_id")
+                    if not (isinstance(own, str) and isinstance(old, str)) or own == old:
+                        continue
+                    place = f"{name}[id={item.get('id')}]"
+                    yield problem(
+                        f"neutron's {noun} {raw.get('name') or brief(str(raw.get('id')))} belongs "
+                        f"to project {brief(own)}, and to {brief(old)} by the field's old name",
+                        hears(answer, "neutron", f"{place}.project_id", project_id=own),
+                        hears(answer, "neutron", f"{place}.tenant_id", tenant_id=old),
+                    )
+
+
+def _owned(name: str, item: object) -> Iterator[tuple[str, Mapping[str, object]]]:
+    """Yield an object with its noun, and the rules of a security group."""
+    if not isinstance(item, dict):
+        return
+    yield name.removesuffix("s").replace("_", " ").replace("floatingip", "floating IP"), item
+    rules = item.get("security_group_rules")
+    for rule in rules if isinstance(rules, list) else ():
+        if isinstance(rule, dict):
+            yield "security group rule", rule
 
 
 def _of_floating_ips(ports: Ports) -> Problems:
@@ -64,6 +103,7 @@ def _of_floating_ips(ports: Ports) -> Problems:
                 continue
             if just_changed(port):
                 continue
+            yield from _told_by_port(title, leads, port)
             if leads.fixed not in port.addresses:
                 yield problem(
                     f"{title} leads to {leads.fixed}, which its {port.title} does not have",
@@ -71,6 +111,29 @@ def _of_floating_ips(ports: Ports) -> Problems:
                     says(port, id=port.id, addresses=", ".join(port.addresses) or None),
                 )
             yield from _through(title, leads, port, ports, gateways)
+
+
+DETAILS = {
+    "mac_address": "mac",
+    "network_id": "network_id",
+    "device_id": "device_id",
+    "device_owner": "device_owner",
+}
+"""Field of a floating IP's `port_details` → field of the port that it repeats."""
+
+
+def _told_by_port(title: str, leads: FloatingIp, port: Port) -> Problems:
+    details = leads.raw.get("port_details")
+    for name, field in DETAILS.items():
+        own = details.get(name) if isinstance(details, dict) else None
+        its = port.raw.get(name)
+        if own is not None and its is not None and own != its:
+            yield problem(
+                f"{title} has {name} {brief(str(own))} of its {port.title}, which has "
+                f"{brief(str(its))}",
+                promised(leads, **{f"port_details_{name}": own}),
+                says(port, id=port.id, **{field: its}),
+            )
 
 
 def _through(
@@ -123,6 +186,7 @@ def _of_ports(ports: Ports) -> Problems:
                 f"{title} is in network {brief(port.network_id or 'none')}, which does not exist",
                 says(port, id=port.id, network_id=port.network_id),
             )
+        yield from _of_binding(title, port)
         for uuid, ip in zip(port.subnet_ids, known(lambda: port.addresses) or (), strict=False):  # noqa: B023
             subnet = ports.subnets.get(uuid)
             if subnet is None:
@@ -140,6 +204,35 @@ def _of_ports(ports: Ports) -> Problems:
                     says(port, id=port.id, addresses=ip),
                     of_subnet(subnet, cidr=subnet.cidr),
                 )
+
+
+BINDING = ("vif_type", "vnic_type", "vif_details", "profile")
+"""Fields of a binding that the port repeats, with `binding:` before their names."""
+
+
+def _of_binding(title: str, port: Port) -> Problems:
+    """Compare the port's binding with its row among the bindings of the same host."""
+    for bound in known(lambda: port.bindings) or ():
+        if bound.status != "ACTIVE" or bound.host != port.host:
+            continue
+        for name in BINDING:
+            own, its = port.raw.get(f"binding:{name}"), bound.raw.get(name)
+            if isinstance(own, dict) and isinstance(its, dict):
+                both = own.keys() & its.keys()
+                own, its = (
+                    {key: one[key] for key in both if own[key] != its[key]} for one in (own, its)
+                )
+            if own is not None and its is not None and own != its:
+                yield problem(
+                    f"{title} has {name} {brief(_word(own))}, its active binding for {bound.host} "
+                    f"{brief(_word(its))}",
+                    says(port, id=port.id, host=port.host).and_so(**{name: _word(own)}),
+                    says(port, id=port.id, bindings=f"{name} {_word(its)} on {bound.host}"),
+                )
+
+
+def _word(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
 
 
 def _gateways(ports: Ports) -> Mapping[str, list[Port]]:

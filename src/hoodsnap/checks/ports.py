@@ -86,6 +86,16 @@ def port_bound_elsewhere(
                 PORT=port.id,
                 HOST=guest.host_name,
             )
+        elif (other := _active_elsewhere(port)) is not None:
+            yield problem(
+                f"neutron has {guest.title}'s {port.title} bound to {port.host}, but its active "
+                f"binding is for {other}",
+                says(port, id=port.id, host=port.host),
+                says(port, id=port.id, bindings=f"ACTIVE on {other}"),
+                severity=Severity.WARNING,
+                PORT=port.id,
+                HOST=guest.host_name,
+            )
         elif left := _left_bindings(port):
             yield problem(
                 f"neutron still has a binding of {guest.title}'s {port.title}: {left}",
@@ -106,6 +116,14 @@ def _tap_of(guest: Guest, port: Port) -> Iterator[Evidence]:
     for tap in guest.taps or ():
         if tap.prefix == port.id[:PREFIX] and tap.is_there:
             yield says(tap, name=tap.name)
+
+
+def _active_elsewhere(port: Port) -> str | None:
+    """Return the host of the active binding if the port itself names another one."""
+    active = [
+        bound.host for bound in known(lambda: port.bindings) or () if bound.status == "ACTIVE"
+    ]
+    return active[0] if port.host and len(active) == 1 and active[0] != port.host else None
 
 
 def _left_bindings(port: Port) -> str:

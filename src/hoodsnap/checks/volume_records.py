@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from hoodsnap.agreement import Thing, Told, disagreements
@@ -169,17 +169,40 @@ OF_SERVER = (
             Told("server", "nova's API", "volumes_attached", lambda one: _listed(one)),
         ),
     ),
+    Thing(
+        "list of volumes that are deleted with it",
+        (
+            Told("instance", "nova's database", "mappings", lambda row: _ids_deleted(row)),
+            Told("server", "nova's API", "volumes_attached", lambda one: _listed_deleted(one)),
+        ),
+    ),
 )
 
 
 def _ids(instance: Instance) -> str:
-    return (
-        ", ".join(sorted({row.volume_id for row in instance.mappings if row.volume_id})) or "empty"
-    )
+    return _sorted(row.volume_id for row in instance.mappings if row.volume_id)
+
+
+def _ids_deleted(instance: Instance) -> str:
+    own = (row for row in instance.mappings if row.volume_id)
+    return _sorted(row.volume_id for row in own if row.raw.get("delete_on_termination"))
+
+
+def _listed_deleted(server: Server) -> str | None:
+    """Return the volumes; None from a microversion before 2.3, which does not tell."""
+    listed = server.raw.get("os-extended-volumes:volumes_attached")
+    volumes = [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+    if not all(isinstance(one.get("delete_on_termination"), bool) for one in volumes):
+        return None
+    return _sorted(one.get("id") for one in volumes if one["delete_on_termination"])
+
+
+def _sorted(ids: Iterable[object]) -> str:
+    return ", ".join(sorted({str(uuid).lower() for uuid in ids})) or "empty"
 
 
 def _listed(server: Server) -> str:
-    return ", ".join(sorted(server.volumes_attached)) or "empty"
+    return _sorted(server.volumes_attached)
 
 
 @check(

@@ -131,6 +131,8 @@ class GlanceImages:
         self.by_id: dict[str, GlanceImage] = {}
         self.absent: dict[str, Answer] = {}
         """Id of an image that does not exist for this user → the answer."""
+        self.listed: dict[str, GlanceImage] = {}
+        """The images as the list has them."""
         self.list: Answer | None = None
         """The last page of the list; None if the list was not collected to its end."""
         for answer in answers:
@@ -152,7 +154,9 @@ class GlanceImages:
         for raw in items_of(answer, "images", "glance: the list of images"):
             uuid = text(raw, "id")
             if uuid is not None:
-                self.by_id.setdefault(uuid.lower(), GlanceImage(raw=raw, said={"body": answer}))
+                image = GlanceImage(raw=raw, said={"body": answer})
+                self.listed[uuid.lower()] = image
+                self.by_id.setdefault(uuid.lower(), image)
         is_last = isinstance(answer.value, dict) and answer.value.get("next") is None
         self.list = answer if is_last else None
 

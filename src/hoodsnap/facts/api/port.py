@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 from urllib.parse import parse_qs
 
@@ -45,6 +46,7 @@ class Binding(NamedTuple):
     host: str
     status: str
     """`ACTIVE`; `INACTIVE` on the host that the port moves to, or was meant to move to."""
+    raw: Mapping[str, object] = MappingProxyType({})
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -58,6 +60,8 @@ class Network(Fact):
     places: ClassVar[Mapping[str, tuple[str, str]]] = {
         "segment": ("network", "provider:segmentation_id"),
         "physical": ("network", "provider:physical_network"),
+        "kind": ("network", "provider:network_type"),
+        "project": ("network", "project_id"),
     }
 
     def where(self, name: str) -> tuple[Answer | None, str]:
@@ -79,6 +83,17 @@ class Network(Fact):
     def segment(self) -> int | None:
         """VLAN or VNI; None for a flat network, and one of several segments. Admin only."""
         return integer(self.raw, "provider:segmentation_id")
+
+    @property
+    def kind(self) -> str | None:
+        """`vxlan`, `vlan`, `flat` …; None for a network of several segments. Admin only."""
+        return text(self.raw, "provider:network_type")
+
+    @property
+    def project(self) -> str | None:
+        """Id of the project that owns it; None if it is not known."""
+        owner = self.raw.get("project_id") or self.raw.get("tenant_id")
+        return owner if isinstance(owner, str) and owner else None
 
     @property
     def physical(self) -> str | None:
@@ -204,6 +219,11 @@ class Port(Fact):
         return name if isinstance(name, str) and name else None
 
     @property
+    def details(self) -> Mapping[str, object]:
+        """Details of the binding that the driver passes to nova (`binding:vif_details`)."""
+        return mapping(self.raw, "binding:vif_details")
+
+    @property
     def subnet_ids(self) -> tuple[str, ...]:
         """Subnets of the port's fixed IPs, in their order."""
         listed = self.raw.get("fixed_ips")
@@ -242,7 +262,7 @@ class Port(Fact):
         """The port's bindings, one per host (Pike and later; only administrators see them)."""
         listed = items_of(self.said.get("bindings"), "bindings", "the list of the port's bindings")
         return tuple(
-            Binding(text(item, "host") or "", text(item, "status") or "") for item in listed
+            Binding(text(item, "host") or "", text(item, "status") or "", item) for item in listed
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from hoodsnap.facts.fact import UnheardError
@@ -35,6 +36,14 @@ class NetworkInterface(NamedTuple):
     plugged: str | None = None
     """Bridge in the details of its binding."""
     subnets: tuple[CachedSubnet, ...] = ()
+    details: Mapping[str, object] = MappingProxyType({})
+    """Details of its binding, as in `binding:vif_details`."""
+    owner: str | None = None
+    """Project of the network."""
+    tunneled: bool | None = None
+    """True if the network is a tunnel; None if it is not recorded, as before Rocky."""
+    physical: str | None = None
+    """Physical network; None for a tunneled network, and before Rocky."""
 
 
 class CachedSubnet(NamedTuple):
@@ -66,7 +75,8 @@ def _port(raw: object) -> NetworkInterface:
     if not isinstance(raw, dict) or not isinstance(raw.get("id"), str):
         raise UnheardError("network_info of the info cache can't be read")
     network = _mapping(raw.get("network"))
-    mtu = _mapping(network.get("meta")).get("mtu")
+    meta = _mapping(network.get("meta"))
+    mtu, tunneled = meta.get("mtu"), meta.get("tunneled")
     ips = list(_ips(network))
     mac = _text(raw.get("address"))
     return NetworkInterface(
@@ -84,6 +94,10 @@ def _port(raw: object) -> NetworkInterface:
         bridge=_text(network.get("bridge")),
         plugged=_text(_mapping(raw.get("details")).get("bridge_name")),
         subnets=tuple(_subnet(_mapping(one)) for one in _list(network.get("subnets"))),
+        details=_mapping(raw.get("details")),
+        owner=_text(meta.get("tenant_id")),
+        tunneled=tunneled if isinstance(tunneled, bool) else None,
+        physical=_text(meta.get("physical_network")),
     )
 
 

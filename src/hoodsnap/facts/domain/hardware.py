@@ -10,6 +10,7 @@ import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import NamedTuple
 from xml.etree.ElementTree import Element
 
@@ -70,6 +71,8 @@ class Processor(NamedTuple):
     mode: str
     """`custom`, `host-model`, `host-passthrough`, `maximum`."""
     model: str | None
+    topology: Mapping[str, int] = MappingProxyType({})
+    """Number of `sockets`, `dies`, `clusters`, `cores` and `threads`; empty if QEMU chooses."""
 
 
 class Label(NamedTuple):
@@ -201,7 +204,11 @@ def read_processor(element: Element | None) -> Processor | None:
     if element is None:
         return None
     model = element.find("model")
-    return Processor(element.get("mode", "custom"), None if model is None else model.text)
+    parts = element.find("topology")
+    counts = {name: whole(count) for name, count in ({} if parts is None else parts.attrib).items()}
+    topology = {name: count for name, count in counts.items() if count is not None}
+    name = None if model is None else model.text
+    return Processor(element.get("mode", "custom"), name, topology)
 
 
 def read_pins(elements: Iterable[Element]) -> Mapping[int, frozenset[int]]:
