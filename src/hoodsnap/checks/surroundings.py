@@ -118,7 +118,7 @@ def mount_differs_in_qemu(guest: Guest, host: Host, domain: Domain, process: Pro
     seen_by_qemu = process.said.get("mountinfo")
     theirs = read_mounts(value_of(seen_by_qemu, query, str))
     listing = host.bundle.last("kernel", "/proc/self/mountinfo", host.name)
-    ours = read_mounts(value_of(listing, "/proc/self/mountinfo", str))
+    ours = host.devices.mounts
     seen: set[str] = set()
     for disk in domain.disks:
         path = disk.source or ""
