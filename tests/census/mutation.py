@@ -21,7 +21,7 @@ class Mutation(NamedTuple):
 
     kind: Kind
     name: str
-    """`other`, `near`, `earlier`, `later`, `gone`, `twice`."""
+    """`other`, `near`, `less`, `earlier`, `later`, `gone`, `twice`."""
     old: Any
     edit: Edit
 
@@ -66,6 +66,8 @@ def _values(leaf: Leaf) -> Iterator[tuple[str, Any]]:
         limit = 1 if len(leaf.pool) > 1 else 2
         for new in itertools.islice(_near(value), limit):
             yield "near", new
+        if isinstance(value, int) and value > 1:  # more may be legal where less is not
+            yield "less", value // 2
 
 
 _SWITCHES = (("yes", "no"), ("on", "off"), ("true", "false"), ("True", "False"), ("up", "down"))

@@ -14,7 +14,7 @@ def test_a_value_becomes_another_one_a_near_one_and_is_gone() -> None:
 
 
 def test_a_number_that_nobody_shares_is_also_made_far() -> None:
-    assert _made(4) == [("near", 5), ("near", 15), ("gone", None)]
+    assert _made(4) == [("near", 5), ("near", 15), ("less", 2), ("gone", None)]
 
 
 def test_a_time_moves_both_ways_in_its_own_form() -> None:

@@ -73,6 +73,17 @@ def test_a_node_that_qemu_reports_otherwise_is_found(
     assert {f.split()[0] for f in monitored.findings()} == {"block-node-differs"}
 
 
+def test_a_disk_that_qemu_lists_otherwise_is_found(monitored: RecordedHost) -> None:
+    query = _asked(monitored, "vm-plain", "query-block")
+    cache = {"direct": False, "no-flush": False, "writeback": True}
+    _top(monitored, "vm-plain", query, cache=cache)
+
+    assert monitored.headlines() == [
+        "vm-plain's block node libvirt-1-format has O_DIRECT on in libvirt, but off in QEMU's list "
+        "of disks"
+    ]
+
+
 def test_a_disk_in_another_device_is_found(monitored: RecordedHost) -> None:
     query = _asked(monitored, "vm-plain", "query-block")
     monitored.edit("qemu", query, "/virtio-disk0/", "/virtio-disk1/")

@@ -32,6 +32,7 @@ def test_guest_device_differs(host: RecordedHost) -> None:
             "",
             "virtio-disk0 has boot order 1 in libvirt, but its QEMU was started",
         ),
+        ('"bus":"pci.0","addr":"0x6"', '"bus":"pci.0","addr":"0x7"', "device rng0 has PCI address"),
         ('"write-cache":"on"', '"write-cache":"off"', "device virtio-disk0 has write cache on"),
         ('"id":"rng0"', '"id":"rng1"', "device rng1 has driver none in libvirt, but its QEMU"),
         ('"id":"net0"', '"id":"net1"', "device net1 has driver none in libvirt"),

@@ -171,6 +171,7 @@ def test_a_tap_that_another_process_holds(host: RecordedHost) -> None:
 def test_a_tap_that_is_down(host: RecordedHost) -> None:
     tap = _tap(host, "vm-plain")
     host.link(tap, flags=["BROADCAST", "MULTICAST"])
+    host.switch("Interface", tap, admin_state="down", link_state="down")
 
     assert host.findings() == [
         f"tap-missing-or-miswired of vm-plain: domain reports taps = {tap}; tap reports name = {tap}, up = False"
@@ -391,6 +392,7 @@ def test_mtu_mismatch(host: RecordedHost) -> None:
 def test_a_tap_with_a_smaller_mtu_than_its_network(host: RecordedHost) -> None:
     tap = _tap(host, "vm-plain")
     host.link(tap, mtu=1300)
+    host.switch("Interface", tap, mtu=1300)
 
     [found] = host.findings()
     assert found == (
@@ -401,6 +403,7 @@ def test_a_tap_with_a_smaller_mtu_than_its_network(host: RecordedHost) -> None:
 
 def test_a_tap_may_have_a_larger_mtu_than_its_network(host: RecordedHost) -> None:
     host.link(_tap(host, "vm-plain"), mtu=9000)
+    host.switch("Interface", _tap(host, "vm-plain"), mtu=9000)
 
     assert host.findings() == []
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from hoodsnap.check import Problem, Problems, check, problem
@@ -12,7 +12,7 @@ from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.domain.disk import OpenedImage
 from hoodsnap.facts.domain.domain import Domain
-from hoodsnap.facts.fact import known
+from hoodsnap.facts.fact import Fact, known
 from hoodsnap.facts.process.command_line import CommandLine
 from hoodsnap.facts.process.monitor import BlockDevice, BlockNode, Monitor
 from hoodsnap.facts.process.process import Process
@@ -54,6 +54,9 @@ class _Source(NamedTuple):
     """What one layer reports of the nodes."""
 
     words: str
+    fact: Fact
+    field: str
+    """The fact's field that was read."""
     nodes: Mapping[str, Setting]
 
 
@@ -103,56 +106,52 @@ def block_node_differs(
     """
     if domain.id is None:
         return
-    opened = domain.xml.opened
-    started = _Source("on its QEMU's command line", _started(process.argv, opened))
-    sources = [_Source("in libvirt", _defined(opened)), started]
     nodes = known(lambda: monitor.nodes) if monitor is not None else None
-    if nodes:
-        sources.append(_Source("in QEMU", {node.name: _open(node) for node in nodes if node.name}))
-    if monitor is not None and nodes:
-        tops = [device.node for device in monitor.disks if device.node is not None]
-        sources.append(
-            _Source("in QEMU's disks", {top.name: _open(top) for top in tops if top.name})
-        )
-    facts = dict(
-        zip([source.words for source in sources], (domain, process, monitor), strict=False)
-    )
-    apart = list(_apart(sources))
+    apart = list(_apart(_sources(domain, process, monitor if nodes else None)))
     if apart:
         name, setting, words = apart[0]
         (first, one), (second, two) = words
         called = SETTINGS.get(setting, setting)
         more = f" (and {len(apart) - 1} more)" if len(apart) > 1 else ""
-        fields = {"in libvirt": "disks", "in QEMU": "nodes", "in QEMU's disks": "disks"}
-        evidence = [
-            derives(fact, fields.get(told, "argv"), node=name, **{setting: value})
-            for told, value in words
-            if (fact := facts[told]) is not None
-        ]
         yield problem(
-            f"{guest.title}'s block node {name} has {called} {_shown(one)} {first}, but "
-            f"{_shown(two)} {second}{more}",
-            *evidence,
+            f"{guest.title}'s block node {name} has {called} {_shown(one)} {first.words}, but "
+            f"{_shown(two)} {second.words}{more}",
+            *(
+                derives(source.fact, source.field, node=name, **{setting: value})
+                for source, value in words
+            ),
         )
     if monitor is not None and nodes:
         yield from _devices(guest, domain, monitor, nodes)
 
 
-def _apart(
-    sources: list[_Source],
-) -> Iterator[tuple[str, str, tuple[tuple[str, object], tuple[str, object]]]]:
+def _sources(domain: Domain, process: Process, monitor: Monitor | None) -> Iterator[_Source]:
+    opened, argv = domain.xml.opened, process.argv
+    yield _Source("in libvirt", domain, "disks", _defined(opened))
+    yield _Source("on its QEMU's command line", process, "argv", _started(argv, opened))
+    if monitor is None:
+        return
+    named = {node.name: _open(node) for node in monitor.nodes if node.name}
+    yield _Source("in QEMU", monitor, "nodes", named)
+    tops = [device.node for device in monitor.disks if device.node is not None]
+    named = {node.name: _open(node) for node in tops if node.name}
+    yield _Source("in QEMU's list of disks", monitor, "disks", named)
+
+
+_Told = tuple[_Source, object]
+
+
+def _apart(sources: Iterable[_Source]) -> Iterator[tuple[str, str, tuple[_Told, _Told]]]:
     """Yield each setting of a node that two sources report differently."""
-    names = dict.fromkeys(name for source in sources for name in source.nodes)
-    for name in names:
-        told: dict[str, list[tuple[str, object]]] = {}
-        for source in sources:
-            for setting, value in source.nodes.get(name, {}).items():
-                told.setdefault(setting.replace("_", "-"), []).append((source.words, value))
-        for setting, (first, *others) in told.items():
-            for other in others:
-                if other[1] != first[1]:
-                    yield name, setting.replace("-", "_"), (first, other)
-                    break
+    told: dict[tuple[str, str], list[_Told]] = {}
+    for source in sources:
+        for name, settings in source.nodes.items():
+            for setting, value in settings.items():
+                told.setdefault((name, setting), []).append((source, value))
+    for (name, setting), (first, *others) in told.items():
+        other = next((other for other in others if other[1] != first[1]), None)
+        if other is not None:
+            yield name, setting, (first, other)
 
 
 def _shown(value: object) -> str:

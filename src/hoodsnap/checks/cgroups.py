@@ -237,9 +237,9 @@ def _of(controllers: str) -> str:
 def _without_it(guest: Guest, host: Host, domain: Domain, cgroup: Cgroup) -> Iterator[Problem]:
     """Yield a group of the domain that has processes, but not its QEMU."""
     listing = host.census.get("cgroup")
-    for group in host.cgroups.machines:
-        is_own = group.machine == (domain.id, domain.name)
-        if listing is not None and is_own and group.pids and cgroup.pid not in group.pids:
+    own = host.cgroups.of_machines.get((domain.id or 0, domain.name), ())
+    for group in own:
+        if listing is not None and group.pids and cgroup.pid not in group.pids:
             others = ", ".join(map(str, group.pids))
             yield problem(
                 f"{guest.title}'s control group {group.path} has the processes {others}, but not "

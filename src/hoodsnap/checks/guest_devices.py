@@ -167,6 +167,9 @@ def _settings(
         mac = given.get("mac")
         if device.mac is not None and isinstance(mac, str) and mac.lower() != device.mac:
             yield alias, "MAC address", device.mac, mac.lower()
+        address, place = device.address, _place(given)
+        if address is not None and place is not None and address != place:
+            yield alias, "PCI address", _pci(address), _pci(place)
         order = given.get("bootindex")
         if device.boot_order is not None and str(order) != device.boot_order:
             yield alias, "boot order", device.boot_order, str(order or "none")
@@ -174,6 +177,18 @@ def _settings(
         wanted = WRITE_CACHE.get(device.cache or "")
         if cache is not None and wanted is not None and cache != wanted:
             yield alias, "write cache", wanted, str(cache)
+
+
+def _place(given: Properties) -> tuple[int, int, int] | None:
+    """Return bus, slot and function of a device on a bus that libvirt numbered."""
+    bus = re.fullmatch(r"pcie?\.(\d{1,3})", str(given.get("bus")), re.ASCII)
+    slot = re.fullmatch(r"0x([\da-f]{1,2})(?:\.0x([0-7]))?", str(given.get("addr")), re.ASCII)
+    return (int(bus[1]), int(slot[1], 16), int(slot[2] or "0")) if bus and slot else None
+
+
+def _pci(address: tuple[int, int, int]) -> str:
+    bus, slot, function = address
+    return f"{bus:02x}:{slot:02x}.{function}"
 
 
 def _boot(

@@ -84,9 +84,9 @@ def mount_differs_in_qemu(guest: Guest, host: Host, domain: Domain, process: Pro
     """QEMU has another file system mounted at the place of a guest's disk than the host.
 
     libvirt gives each QEMU mounts of its own, copied when the guest starts. If a share is mounted
-    again on the host, or another one is mounted in its place, a running guest keeps the former one.
-    The guest's disk and the file that the host shows at the same path are then two files. Backups,
-    snapshots and the next start use the host's.
+    again on the host, or another one is mounted in its place, a running guest keeps the mount that
+    it had. The guest's disk and the file that the host shows at the same path are then two files.
+    Backups, snapshots and the next start use the host's.
 
     Authority: The kernel. The guest's data are where QEMU writes.
 
@@ -118,7 +118,7 @@ def mount_differs_in_qemu(guest: Guest, host: Host, domain: Domain, process: Pro
     seen_by_qemu = process.said.get("mountinfo")
     theirs = read_mounts(value_of(seen_by_qemu, query, str))
     listing = host.bundle.last("kernel", "/proc/self/mountinfo", host.name)
-    ours = read_mounts(value_of(listing, "/proc/self/mountinfo", str))
+    ours = host.devices.mounts
     seen: set[str] = set()
     for disk in domain.disks:
         path = disk.source or ""

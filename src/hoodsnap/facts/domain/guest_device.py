@@ -24,6 +24,8 @@ class GuestDevice(NamedTuple):
     """Device name of a disk in the guest, or of a network card on the host."""
     device: str = ""
     """`disk`, `cdrom`, `floppy` or `lun`; "" for other devices."""
+    address: tuple[int, int, int] | None = None
+    """Bus, slot and function of a PCI device in the guest; None for another one."""
 
 
 def read_guest_device(element: Element) -> GuestDevice:
@@ -38,7 +40,19 @@ def read_guest_device(element: Element) -> GuestDevice:
         _attribute(element, "driver", "cache") if kind == "disk" else None,
         _attribute(element, "target", "dev"),
         element.get("device", "disk") if kind == "disk" else "",
+        _address(element),
     )
+
+
+def _address(element: Element) -> tuple[int, int, int] | None:
+    found = element.find("address")
+    if found is None or found.get("type") != "pci" or found.get("multifunction") == "on":
+        return None
+    try:
+        bus, slot, function = (int(found.get(part, ""), 16) for part in ("bus", "slot", "function"))
+    except ValueError:
+        return None
+    return bus, slot, function
 
 
 def _model(element: Element, kind: str) -> str:

@@ -198,6 +198,15 @@ class ControlGroups:
         facts = {pid: Cgroup(pid=pid, said=parts) for pid, parts in said.items()}
         return cls(facts, machines, units)
 
+    @cached_property
+    def of_machines(self) -> Mapping[tuple[int, str], tuple[MachineGroup, ...]]:
+        """Id and name of a domain → its groups, one in each hierarchy."""
+        found: dict[tuple[int, str], list[MachineGroup]] = {}
+        for group in self.machines:
+            if group.machine is not None:
+                found.setdefault(group.machine, []).append(group)
+        return {machine: tuple(groups) for machine, groups in found.items()}
+
     def of(self, pid: int) -> Cgroup:
         """Return the groups of one process; without answers, every field raises `UnheardError`."""
         return self.by_pid.get(pid) or Cgroup(pid=pid)

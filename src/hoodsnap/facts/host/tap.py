@@ -45,6 +45,10 @@ class Tap(Fact):
         "mac": ("links", "address"),
         "mtu": ("links", "mtu"),
         "up": ("links", "flags"),
+        "has_carrier": ("links", "flags"),
+        "switch_mtu": ("switch", "mtu"),
+        "switch_up": ("switch", "admin_state"),
+        "switch_carrier": ("switch", "link_state"),
         "master": ("links", "master"),
         "attached_mac": ("switch", "external_ids:attached-mac"),
         "iface_id": ("switch", "external_ids:iface-id"),
@@ -101,6 +105,42 @@ class Tap(Fact):
         if not isinstance(flags, list):
             raise UnheardError(f"ip link: the flags of tap{self.prefix} can't be read")
         return "UP" in flags
+
+    @property
+    def has_carrier(self) -> bool:
+        """True if a process holds the tap open (flag `LOWER_UP`)."""
+        flags = self._link.get("flags")
+        if not isinstance(flags, list):
+            raise UnheardError(f"ip link: the flags of tap{self.prefix} can't be read")
+        return "LOWER_UP" in flags
+
+    @property
+    def switch_mtu(self) -> int | None:
+        """MTU in bytes that Open vSwitch last read from the kernel; None without one."""
+        row = self._own_row
+        return _maybe(row.interface.get("mtu")) if row is not None else None
+
+    @property
+    def switch_up(self) -> bool | None:
+        """True if the tap is administratively up in Open vSwitch; None if it does not report it."""
+        return self._state("admin_state")
+
+    @property
+    def switch_carrier(self) -> bool | None:
+        """True if a process holds the tap open in Open vSwitch; None if it does not report it."""
+        return self._state("link_state")
+
+    def _state(self, column: str) -> bool | None:
+        row = self._own_row
+        cell = row.interface.get(column) if row is not None else None
+        return {"up": True, "down": False}.get(cell) if isinstance(cell, str) else None
+
+    @property
+    def _own_row(self) -> OvsInterface | None:
+        """Row of the tap itself; None if another device of the port is in Open vSwitch."""
+        if isinstance(self.rows, UnheardError):
+            raise UnheardError(str(self.rows))
+        return self.rows.get("tap")
 
     @property
     def master(self) -> str | None:
