@@ -114,12 +114,3 @@ def test_the_zone_of_a_compute_service_is_the_one_of_its_servers(host: RecordedH
     assert host.headlines() == [
         "Service nova-compute on vm is in zone az2 in nova's API, but its host is in zone nova"
     ]
-
-
-def test_a_server_shows_the_status_of_its_host(host: RecordedHost) -> None:
-    host.server(host.uuid("vm-plain"), host_status="MAINTENANCE")
-
-    assert host.headlines() == [
-        "vm-plain has host_status MAINTENANCE in nova's API, but the nova-compute on vm is enabled"
-        " and up"
-    ]

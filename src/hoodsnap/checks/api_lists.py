@@ -95,43 +95,6 @@ def _services(cloud: Cloud) -> Iterator[Problem]:
         if listing is not None:
             yield from _alive(cloud, name, listing, item, row)
     yield from _zones(cloud, listing)
-    yield from _of_servers(cloud, listing)
-
-
-STATUS = {"DOWN": ("forced_down", True), "MAINTENANCE": ("status", "disabled")}
-"""host_status of a server → field and value of its host's nova-compute; else UP or UNKNOWN."""
-
-
-def _of_servers(cloud: Cloud, listing: ApiList | None) -> Iterator[Problem]:
-    """Compare what the API shows of a server's host with the nova-compute service there."""
-    if listing is None:
-        return
-    services = {
-        item.get("host"): item for item in listing.items if item.get("binary") == "nova-compute"
-    }
-    seen = set()
-    for uuid, server in cloud.servers.by_uuid.items():
-        own, host = server.raw.get("host_status"), server.raw.get("OS-EXT-SRV-ATTR:host")
-        item = services.get(host) if isinstance(host, str) else None
-        if not isinstance(own, str) or not own or item is None or "forced_down" not in item:
-            continue
-        if (host, own) in seen:
-            continue  # one server of a host stands for all
-        seen.add((host, own))
-        its = next((word for word, (key, is_so) in STATUS.items() if item.get(key) == is_so), None)
-        its = its or {"up": "UP", "down": "UNKNOWN"}.get(str(item.get("state")))
-        if its is not None and own != its:
-            yield problem(
-                f"{cloud.title_of(uuid)} has host_status {brief(own)} in nova's API, but the "
-                f"nova-compute on {item.get('host')} is {item.get('status')} and "
-                f"{'forced down' if item.get('forced_down') else item.get('state')}",
-                derives(server, "host_status", host_status=own),
-                _heard(
-                    *(listing.answer, "service", item),
-                    {key: item.get(key) for key in ("status", "state", "forced_down")},
-                ),
-                TABLE="services",
-            )
 
 
 def _alive(cloud: Cloud, name: str, listing: ApiList, item: Item, row: Row) -> Iterator[Problem]:
