@@ -233,3 +233,16 @@ def test_disk_format_mismatch_of_a_base_in_another_format_than_the_header_says(
     assert host.headlines() == [
         f"vm-stopped's …/{host.uuid('vm-stopped')[:8]}/disk is on a base in format qcow2, but qemu-img reads it as raw"
     ]
+
+
+def test_a_base_is_read_in_one_format(host: RecordedHost) -> None:
+    query = f"virsh dumpxml {host.domain('vm-plain')}"
+    text = host.last("libvirt", query).value
+    above, _, below = text.partition("<backingStore type='file' index=")
+    assert below
+    changed = below.replace("<format type='raw'/>", "<format type='qcow2'/>", 1)
+    host.set("libvirt", query, f"{above}<backingStore type='file' index={changed}")
+
+    found = [line for line in host.headlines() if "below its disk" in line]
+    assert len(found) == 1
+    assert found[0].endswith(" is read as qcow2 below its disk, but qemu-img reads it as raw")

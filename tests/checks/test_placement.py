@@ -450,24 +450,3 @@ def test_an_unreadable_list_is_no_finding(host: RecordedHost, value: object) -> 
     assert found <= {"allocation-missing"}
     if value != {"allocations": {"x": 1}}:
         assert found == set()
-
-
-def _usages(host: RecordedHost, **changes: object) -> None:
-    query = next(it.query for it in host.bundle.by_layer["placement"] if "/usages" in it.query)
-    value = host.last("placement", query).value
-    host.set("placement", query, value | changes)
-
-
-def test_placement_usage_wrong(host: RecordedHost) -> None:
-    used = {"VCPU": 99, "MEMORY_MB": 1184, "DISK_GB": 18}
-    _usages(host, usages=used)
-
-    assert host.headlines() == [
-        "Placement reports 99 VCPU of provider vm in use, but its allocations are 16"
-    ]
-
-
-def test_usages_of_another_generation_are_not_compared(host: RecordedHost) -> None:
-    _usages(host, usages={"VCPU": 99}, resource_provider_generation=99)
-
-    assert host.findings() == []

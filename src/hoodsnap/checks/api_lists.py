@@ -14,8 +14,8 @@ from hoodsnap.facts.api.listing import ApiList, Item, read_listing
 from hoodsnap.facts.clock import clock_of, moment
 from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.database.tables import Row, Tables
-from hoodsnap.facts.fact import UnheardError, known
-from hoodsnap.phrase import brief, lasting
+from hoodsnap.facts.fact import UnheardError
+from hoodsnap.phrase import brief
 
 IN_USE = (
     *("vcpus_used", "memory_mb_used", "local_gb_used", "free_ram_mb", "free_disk_gb"),
@@ -25,9 +25,6 @@ IN_USE = (
 
 REPORTED = 30.0
 """A service that reported so many seconds ago is up: `service_down_time` is 60 s by default."""
-
-SILENT = 600.0
-"""A service that has not reported for so many seconds is down by any sensible setting."""
 
 Pairs = Mapping[str, tuple[object, object]]
 """Name of a value → what the API has, and what the row has. None: not told."""
@@ -47,8 +44,7 @@ def api_list_differs(cloud: Cloud) -> Problems:
 
     Traps: Both are asked seconds apart, so the numbers of what is in use, which nova-compute writes
     every minute, are compared only if the row was written before both questions; otherwise sizes of
-    disks are compared only roughly. A service that reports elsewhere than to the database is up,
-    however old its row is. Several cells use the same numbers. Old
+    disks are compared only roughly. Several cells use the same numbers. Old
     microversions list numbers in place of UUIDs. A user who is no administrator sees no services
     and no hypervisors.
 
@@ -99,43 +95,6 @@ def _services(cloud: Cloud) -> Iterator[Problem]:
         if listing is not None:
             yield from _alive(cloud, name, listing, item, row)
     yield from _zones(cloud, listing)
-    yield from _of_servers(cloud, listing)
-
-
-STATUS = {"DOWN": ("forced_down", True), "MAINTENANCE": ("status", "disabled")}
-"""host_status of a server → field and value of its host's nova-compute; else UP or UNKNOWN."""
-
-
-def _of_servers(cloud: Cloud, listing: ApiList | None) -> Iterator[Problem]:
-    """Compare what the API shows of a server's host with the nova-compute service there."""
-    if listing is None:
-        return
-    services = {
-        item.get("host"): item for item in listing.items if item.get("binary") == "nova-compute"
-    }
-    seen = set()
-    for uuid, server in cloud.servers.by_uuid.items():
-        own, host = server.raw.get("host_status"), server.raw.get("OS-EXT-SRV-ATTR:host")
-        item = services.get(host) if isinstance(host, str) else None
-        if not isinstance(own, str) or not own or item is None or "forced_down" not in item:
-            continue
-        if (host, own) in seen:
-            continue  # one server of a host stands for all
-        seen.add((host, own))
-        its = next((word for word, (key, is_so) in STATUS.items() if item.get(key) == is_so), None)
-        its = its or {"up": "UP", "down": "UNKNOWN"}.get(str(item.get("state")))
-        if its is not None and own != its:
-            yield problem(
-                f"{cloud.title_of(uuid)} has host_status {brief(own)} in nova's API, but the "
-                f"nova-compute on {item.get('host')} is {item.get('status')} and "
-                f"{'forced down' if item.get('forced_down') else item.get('state')}",
-                derives(server, "host_status", host_status=own),
-                _heard(
-                    *(listing.answer, "service", item),
-                    {key: item.get(key) for key in ("status", "state", "forced_down")},
-                ),
-                TABLE="services",
-            )
 
 
 def _alive(cloud: Cloud, name: str, listing: ApiList, item: Item, row: Row) -> Iterator[Problem]:
@@ -146,14 +105,11 @@ def _alive(cloud: Cloud, name: str, listing: ApiList, item: Item, row: Row) -> I
         return
     # Negative if it reported since.
     silent = (asked - last).total_seconds()
-    if state == "down" and 0 <= silent < REPORTED:
-        words = f"reported {silent:.0f} s before"
-    elif state == "up" and silent > SILENT and _reports_to_rows(cloud):
-        words = f"had not reported for {lasting(silent)}"
-    else:
-        return
+    if state != "down" or not 0 <= silent < REPORTED:
+        return  # service-state-skew reports a service that is up and does not report
     yield problem(
-        f"{name} is {state} in nova's API, but its row in the database says that it {words}",
+        f"{name} is {state} in nova's API, but its row in the database says that it reported "
+        f"{silent:.0f} s before",
         _heard(listing.answer, "service", item, {"state": state}),
         hears(
             *(row.answer, "nova-db", f"services[id={row.cells.get('id')}]"),
@@ -169,13 +125,6 @@ def _by_database(cloud: Cloud, answer: Answer, row: Row) -> datetime | None:
     """Return when a question was asked, by the clock of a row's database; None if unknown."""
     clock = clock_of(cloud.bundle.asked("nova-db", "SELECT UTC_TIMESTAMP", row.answer.host))
     return answer.at + (clock[1] - clock[0].at) if clock is not None else None
-
-
-def _reports_to_rows(cloud: Cloud) -> bool:
-    """True if no host's nova.conf lets services report elsewhere than to the database."""
-    drivers = (known(lambda one=host: one.option("DEFAULT", "servicegroup_driver", "db"))  # type: ignore[misc]
-               for host in cloud.hosts or ())  # fmt: skip
-    return all(driver in ("db", None) for driver in drivers)
 
 
 def _zones(cloud: Cloud, listing: ApiList | None) -> Iterator[Problem]:

@@ -546,18 +546,18 @@ def _ratios(host: Host, node: ComputeNode) -> Iterator[Difference]:
         if inventory is None:
             continue
         wanted, own = _number(host.option("DEFAULT", option)), _number(node.raw.get(option))
-        if wanted and own and abs(wanted - own) > 0.001:
-            yield (
-                f"Compute node {_node_name(node)} has {option} {own:g} in nova, but nova.conf of "
-                f"host {host.name} has {wanted:g}",
-                derives(node, option, **{option: own}),
-                _conf(host, f"DEFAULT.{option}", **{option: wanted}),
-            )
         if wanted and abs(wanted - inventory.ratio) > 0.001:
             yield (
                 f"Placement has {name} of compute node {_node_name(node)} with ratio "
                 f"{inventory.ratio:g}, but nova.conf of host {host.name} has {option} {wanted:g}",
                 _offered(host, name, inventory),
+                _conf(host, f"DEFAULT.{option}", **{option: wanted}),
+            )
+        elif wanted and own and abs(wanted - own) > 0.001:
+            yield (
+                f"Compute node {_node_name(node)} has {option} {own:g} in nova, but nova.conf of "
+                f"host {host.name} has {wanted:g}",
+                derives(node, option, **{option: own}),
                 _conf(host, f"DEFAULT.{option}", **{option: wanted}),
             )
 

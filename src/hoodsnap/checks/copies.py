@@ -199,13 +199,6 @@ SERVER = (
             Told("server", "nova's API", "instance_name", _domain_name),
         ),
     ),
-    Thing(
-        "last change",
-        (
-            Told("instance", "its database row", "updated_at", lambda row: moment(row.updated_at)),
-            Told("server", "nova's API", "updated", lambda one: moment(one.updated_at)),
-        ),
-    ),
     Thing("creation", (_column_time("created_at"), _time("created"))),
     Thing("launch", (_column_time("launched_at"), _time("OS-SRV-USG:launched_at"))),
     Thing("flavor", (_stored("name"), _flavor("original_name"))),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from math import prod
 
 from hoodsnap.check import Problem, Problems, check, problem
 from hoodsnap.checks.traps import building, migrating, resizing, task_in_flight
@@ -303,7 +304,12 @@ def _topology(guest: Guest, domain: Domain, instance: Instance) -> Iterator[Prob
         if isinstance(recorded.get(name), int)
         and live.topology.get(name, 0) not in (0, recorded[name])
     ]
-    if apart:
+    # How many vCPUs there are in all is vcpu-chain-mismatch's.
+    counts = [
+        prod(integer(one, name) or 1 for name in ("sockets", "cores", "threads"))
+        for one in (recorded, live.topology)
+    ]
+    if apart and counts[0] == counts[1]:
         has = several(counted(live.topology[name], name.removesuffix("s")) for name in apart)
         had = several(
             counted(integer(recorded, name) or 0, name.removesuffix("s")) for name in apart

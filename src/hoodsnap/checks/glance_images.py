@@ -439,8 +439,8 @@ def glance_answers_differ(cloud: Cloud) -> Problems:
     """
     for uuid, listed in cloud.glance.listed.items():
         own = cloud.glance.by_id[uuid]
-        if own is listed:
-            continue
+        if own is listed or own.id != listed.id:
+            continue  # answer-about-another-object reports another id
         if listed.updated_at == own.updated_at:
             fields = sorted(listed.raw.keys() & own.raw.keys() - {"tags", "locations"})
         else:

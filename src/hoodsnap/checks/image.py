@@ -103,6 +103,7 @@ def disk_format_mismatch(
                     DISK=disk.source,
                     FOLDER=disk.source.rpartition("/")[0],
                 )
+        yield from _backing_misread(guest, domain, disk, image)
         if process is not None:
             for drive in process.disks:
                 if drive.source == disk.source and drive.format not in (None, "luks", disk.format):
@@ -117,6 +118,24 @@ def disk_format_mismatch(
             yield _misread(guest, domain, disk, what, found)
         if image is None:
             disks_out_of_sight(guest)  # raises if nova's format for this disk is out of sight
+
+
+def _backing_misread(
+    guest: Guest, domain: Domain, disk: Disk, image: Image | None
+) -> Iterator[Problem]:
+    """Compare the formats in which libvirt and qemu-img read the files below a disk."""
+    known = {below.path: below.format for below in _chain(image)[1:]}
+    for below in disk.backing or ():
+        its = known.get(below.source or "")
+        if image is not None and its and below.format not in (None, "luks", its):
+            yield problem(
+                f"{guest.title}'s {phrase.place(below.source or '')} is read as {below.format} "
+                f"below its disk, but qemu-img reads it as {its}",
+                says(domain, disks=f"{below.source} is {below.format}"),
+                says(image, path=image.path).and_so(base=below.source, base_format=its),
+                DISK=disk.source,
+                FOLDER=(disk.source or "").rpartition("/")[0],
+            )
 
 
 def _of_another(image: Image) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from hoodsnap.bundle import Answer
 from hoodsnap.check import Problems, check, problem
 from hoodsnap.checks.traps import (
     building,
@@ -15,7 +14,7 @@ from hoodsnap.checks.traps import (
     never_launched,
     task_in_flight,
 )
-from hoodsnap.evidence import Evidence, Severity, derives, hears, says
+from hoodsnap.evidence import Evidence, Severity, hears, says
 from hoodsnap.facts.api.allocation import Allocation, worded
 from hoodsnap.facts.clock import moment
 from hoodsnap.facts.cloud.cloud import Cloud
@@ -360,56 +359,3 @@ def _wanted(instance: Instance) -> Mapping[str, frozenset[int]]:
         if own := re.fullmatch(r"resources\w*:(\w+)", str(key)):
             wanted.pop("CPU" if own[1] in ("VCPU", "PCPU") else own[1], None)
     return wanted
-
-
-@check(Severity.WARNING)
-def placement_usage_wrong(cloud: Cloud) -> Problems:
-    """Placement reports other usage of a provider than the sum of its allocations.
-
-    Placement adds up the allocations at every request. If the sum differs from the allocations that
-    it lists, the requests were answered from two databases (a replica that lags behind, a restored
-    copy), or rows of a provider or a resource class were changed by hand. The scheduler sees the
-    sum, and reports of consumers see the list.
-
-    Authority: Neither, until it is known which database each placement API uses.
-
-    Traps: Allocations that changed between the two requests: both are compared only if they are of
-    one generation of the provider.
-
-    Next: Ask for both, twice, because each placement API may have another connection:
-
-        openstack resource provider usage show PROVIDER
-        openstack resource provider show PROVIDER --allocations
-
-    Then compare `[placement_database]connection` in the placement.conf of all placement APIs, and
-    check for a caching proxy between them and nova.
-
-    Not yet: Do not delete or heal allocations by these numbers.
-
-    Source: placement objects/usage.py; placement handlers/usage.py, handlers/allocation.py.
-    """
-    for provider in cloud.placement.providers.values():
-        used, listed = (_body(provider.said.get(part)) for part in ("usages", "allocations"))
-        generation, usages = used.get("resource_provider_generation"), used.get("usages")
-        if generation is None or generation != listed.get("resource_provider_generation"):
-            continue
-        sums: dict[str, int] = {}
-        for entry in known(lambda: provider.consumers.values()) or ():  # noqa: B023
-            held = entry.get("resources")
-            for name, amount in held.items() if isinstance(held, dict) else ():
-                sums[name] = sums.get(name, 0) + (amount if isinstance(amount, int) else 0)
-        for name, amount in usages.items() if isinstance(usages, dict) else ():
-            if isinstance(amount, int) and amount != sums.get(name, 0):
-                yield problem(
-                    f"Placement reports {amount} {name} of provider "
-                    f"{provider.name or provider.uuid} in use, but its allocations are "
-                    f"{sums.get(name, 0)}",
-                    hears(provider.said["usages"], "provider", f"usages.{name}", in_use=amount),
-                    derives(provider, "consumers", allocated=sums.get(name, 0)),
-                    PROVIDER=provider.uuid,
-                )
-
-
-def _body(answer: Answer | None) -> Mapping[str, object]:
-    value = answer.value if answer is not None and answer.error is None else None
-    return value if isinstance(value, dict) else {}
