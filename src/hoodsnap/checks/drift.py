@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from math import prod
 
 from hoodsnap.check import Problem, Problems, check, problem
 from hoodsnap.checks.traps import building, migrating, resizing, task_in_flight
@@ -293,8 +292,8 @@ def _topology(guest: Guest, domain: Domain, instance: Instance) -> Iterator[Prob
     """Compare the topology with the one that nova recorded when it last built the domain."""
     written = text(instance.instance_extra or {}, "vcpu_model")
     live = domain.xml.processor
-    if not written or live is None:
-        return
+    if not written or live is None or known(lambda: instance.vcpus) not in (None, domain.vcpus):
+        return  # vcpu-chain-mismatch, if the numbers differ
     model = fields_if_wrapped(read_object(written, "the recorded CPU model"))
     stored = model.get("topology")
     recorded = fields_if_wrapped(stored) if isinstance(stored, dict) else {}
@@ -304,12 +303,7 @@ def _topology(guest: Guest, domain: Domain, instance: Instance) -> Iterator[Prob
         if isinstance(recorded.get(name), int)
         and live.topology.get(name, 0) not in (0, recorded[name])
     ]
-    # How many vCPUs there are in all is vcpu-chain-mismatch's.
-    counts = [
-        prod(integer(one, name) or 1 for name in ("sockets", "cores", "threads"))
-        for one in (recorded, live.topology)
-    ]
-    if apart and counts[0] == counts[1]:
+    if apart:
         has = several(counted(live.topology[name], name.removesuffix("s")) for name in apart)
         had = several(
             counted(integer(recorded, name) or 0, name.removesuffix("s")) for name in apart
