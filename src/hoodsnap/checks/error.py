@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from hoodsnap import phrase
 from hoodsnap.check import Problems, check, problem
 from hoodsnap.checks.identity import expected_files
 from hoodsnap.checks.state import (
@@ -190,7 +191,7 @@ def _look_at_volumes(guest: Guest, record: Server | Instance, rest: _Rest) -> No
         if volume is None:
             rest.wrong.append(f"its volume {brief(one)} does not exist")
         elif volume.status != "in-use":
-            rest.wrong.append(f"its volume {brief(one)} is {volume.status}")
+            rest.wrong.append(f"its volume {brief(one)} is {phrase.state(volume.status)}")
         if volume is not None:
             rest.evidence.append(says(volume, id=volume.id, status=volume.status))
     if named and len(rest.wrong) == wrong:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import stat
 from collections.abc import Iterator
 from functools import partial
 
 from hoodsnap import phrase
 from hoodsnap.check import Problems, check, problem
+from hoodsnap.checks.legal_states import RESTS
 from hoodsnap.checks.traps import building, migrating, task_in_flight, volume_moving
 from hoodsnap.evidence import Evidence, Severity, hears, says
 from hoodsnap.facts.cloud.cloud import Cloud
@@ -20,9 +22,6 @@ from hoodsnap.facts.host.instances_directory import FolderEntry, disk_owner, is_
 from hoodsnap.facts.host.locks import LOCKS, FileLock
 from hoodsnap.facts.host.log import Log
 from hoodsnap.facts.process.process import Process
-
-RESTS = frozenset(["stopped", "suspended", "shelved", "soft-delete"])
-"""States of a server whose guest is off."""
 
 
 @check(Severity.ERROR)
@@ -214,7 +213,8 @@ def _rests(guest: Guest) -> bool:
 
 def _complains(log: Log | None) -> bool:
     """True if QEMU's last complaint is about a lock."""
-    return log is not None and "lock" in (known(partial(_complaint, log)) or "")
+    said = known(partial(_complaint, log)) if log is not None else None
+    return re.search(r"\block\b", said or "") is not None
 
 
 def _complaint(log: Log) -> str | None:

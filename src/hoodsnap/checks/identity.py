@@ -275,8 +275,8 @@ def server_without_domain(guest: Guest, record: Server | Instance) -> Problems:
         return
     if record.vm_state in RUNS | RESTS | {"resized"}:
         yield problem(
-            f"{guest.title} is {record.vm_state} on {record.host} in nova, but libvirt has no"
-            " domain for it",
+            f"{guest.title} is {phrase.state(record.vm_state)} on {record.host} in nova, but "
+            "libvirt has no domain for it",
             says(record, vm_state=record.vm_state, host=record.host),
             _lacks(guest, "libvirt", "domain"),
             severity=Severity.NOTE if record.vm_state in RESTS else Severity.ERROR,
@@ -325,8 +325,8 @@ def server_without_disk(guest: Guest, host: Host, record: Server | Instance) -> 
         if not size:
             found = "missing" if size is None else "empty"
             yield problem(
-                f"{guest.title} is {record.vm_state} in nova, but its {name} is {found}"
-                f"{_folder_of(guest, host)}",
+                f"{guest.title} is {phrase.state(record.vm_state)} in nova, but its {name} is "
+                f"{found}{_folder_of(guest, host)}",
                 says(record, vm_state=record.vm_state, host=record.host),
                 hears(listing, "images", f"{guest.uuid}/{name}", **{name: found}),
             )

@@ -95,6 +95,7 @@ PLACEHOLDERS: Mapping[str, str] = {
     "RESIZED": "UUID of the server, if its resize waits to be confirmed",
     "ROUTER": "id of the router",
     "ROW": "id of the row",
+    "RUNNING_SERVER": "UUID of the server, if its guest runs",
     "SCOPE": "name of the systemd scope",
     "SECRET": "UUID of the secret",
     "SERVER": "UUID of the server that should not have it, or does not exist",
