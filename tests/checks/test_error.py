@@ -136,3 +136,29 @@ def test_a_server_in_error_may_be_on_no_host(host: RecordedHost) -> None:
     [headline] = host.headlines()
     assert headline.startswith("vm-shelved is in error in nova, and it is on no host")
     assert changes(host) == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "shown"),
+    [
+        (
+            "internal error: process exited while connecting to monitor: 2026-11-25T12:00:00.1Z"
+            " qemu-system-x86_64: -blockdev {[withheld]}: Could not open"
+            " '/var/lib/nova/instances/018ef94c-d60a-43e2-8ef2-d07abd6be462/disk': No such file",
+            "Could not open '…/018ef94c/disk': No such file",
+        ),
+        (
+            "internal error: process exited while connecting to monitor: Cannot allocate memory",
+            "Cannot allocate memory",
+        ),
+        ("No valid host was found. ", "No valid host was found."),
+    ],
+)
+def test_the_headline_has_the_end_of_libvirts_error(
+    host: RecordedHost, fault: str, shown: str
+) -> None:
+    fail(host, "vm-plain")
+    switch_off(host, "vm-plain")
+    fault_in_api(host, "vm-plain", fault)
+
+    assert f"vm-plain is in error in nova after a fault ({shown}), and" in host.headlines()[0]

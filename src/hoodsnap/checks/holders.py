@@ -9,7 +9,6 @@ from functools import partial
 
 from hoodsnap import phrase
 from hoodsnap.check import Problems, check, problem
-from hoodsnap.checks.legal_states import RESTS
 from hoodsnap.checks.traps import building, migrating, task_in_flight, volume_moving
 from hoodsnap.evidence import Evidence, Severity, hears, says
 from hoodsnap.facts.cloud.cloud import Cloud
@@ -22,6 +21,12 @@ from hoodsnap.facts.host.instances_directory import FolderEntry, disk_owner, is_
 from hoodsnap.facts.host.locks import LOCKS, FileLock
 from hoodsnap.facts.host.log import Log
 from hoodsnap.facts.process.process import Process
+
+RESTS = frozenset(["stopped", "suspended", "shelved", "soft-delete"])
+"""States of a server whose guest is off."""
+
+_LOCK = re.compile(r"\block\b")
+"""The word in QEMU's and libvirt's messages: `Failed to get "write" lock`."""
 
 
 @check(Severity.ERROR)
@@ -160,8 +165,8 @@ def disk_locked_by_another(
 
     Traps: nova itself copies and converts disks, but only while the server has a task; cinder does
     so while it moves a volume. libvirt's lock daemon locks the first byte of a file.
-    A guest that nova wants to run may have ended after the locks were read: for such a guest, QEMU
-    has to complain about a lock in its log.
+    A guest that nova wants to run, or that is in error, may have ended after the locks were read:
+    for such a guest, QEMU's log or nova's fault has to name a lock.
 
     Next: Check which program has the disk open:
 
@@ -185,7 +190,7 @@ def disk_locked_by_another(
     runs = process is not None or domain.id is not None
     if runs and process is None:
         raise UnheardError("QEMU's process was not collected")
-    if not runs and not (_rests(guest) or _complains(log)):
+    if not runs and not (_rests(guest) or _complains(log) or _failed_on_a_lock(guest)):
         return
     own = {one.pid for one in guest.processes}
     for disk in domain.current.disks:
@@ -214,7 +219,16 @@ def _rests(guest: Guest) -> bool:
 def _complains(log: Log | None) -> bool:
     """True if QEMU's last complaint is about a lock."""
     said = known(partial(_complaint, log)) if log is not None else None
-    return re.search(r"\block\b", said or "") is not None
+    return _LOCK.search(said or "") is not None
+
+
+def _failed_on_a_lock(guest: Guest) -> bool:
+    """True if the server is in error, and its last fault is about a lock."""
+    record = guest.instance or guest.record
+    if record is None or record.vm_state != "error":
+        return False
+    said = known(lambda: record.fault_message)
+    return _LOCK.search(said or "") is not None
 
 
 def _complaint(log: Log) -> str | None:
