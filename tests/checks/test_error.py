@@ -162,3 +162,35 @@ def test_the_headline_has_the_end_of_libvirts_error(
     fault_in_api(host, "vm-plain", fault)
 
     assert f"vm-plain is in error in nova after a fault ({shown}), and" in host.headlines()[0]
+
+
+def test_server_in_error_whose_disk_a_resize_has_set_aside(host: RecordedHost) -> None:
+    fail(host, "vm-stopped")
+    set_aside(host, "vm-stopped")
+
+    uuid, folder = host.uuid("vm-stopped"), host.folder("vm-stopped")
+    assert host.headlines()[0].endswith(
+        f"; its disk is in …/instances/{uuid[:8]}_resize, where an unfinished resize left it"
+    )
+    assert changes(host) == [
+        f"mv -T {folder}_resize {folder}",
+        f"openstack server stop {uuid}",
+        f"openstack server start {uuid}",
+    ]
+
+
+def set_aside(host: RecordedHost, name: str) -> None:
+    """Rename a guest's folder as a resize does."""
+    folder = host.folder(name)
+    host.list_files(
+        lambda line: (
+            line | {"path": line["path"].replace(folder, f"{folder}_resize")}
+            if line["path"].startswith(folder)
+            else line
+        )
+    )
+    host.drop(
+        lambda answer: (
+            not (answer.layer == "images" and (answer.subject or "").startswith(f"{folder}/"))
+        )
+    )

@@ -262,8 +262,8 @@ def _of_a_leftover(guest: Guest, folder: Folder, host: Host) -> str:
         was = "has been" if since else "is"
         return f"{guest.title} {was} deleted{since}, but its folder {name} is still on {host.name}"
     return (
-        f"{guest.title} has no resize in progress (it is {record.vm_state}), but {host.name} still "
-        f"has {name}"
+        f"{guest.title} has no resize in progress (it is {phrase.state(record.vm_state)}), but "
+        f"{host.name} still has {name}"
     )
 
 

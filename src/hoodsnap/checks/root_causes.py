@@ -243,6 +243,8 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
     "paused-or-crashed-guest": ("power-state-stale",),
     # A guest whose base image is missing can't be started again.
     "backing-file-missing": ("active-but-domain-off",),
+    # Nor can one without a disk, which may be in the folder of a resize.
+    "server-without-disk": ("active-but-domain-off", "orphan-instance-dir"),
     # The guest is off because its memory was saved, and must not start before that is settled.
     "stale-managed-save": ("active-but-domain-off",),
 }

@@ -92,6 +92,7 @@ PLACEHOLDERS: Mapping[str, str] = {
     "QUOTA": "quota in microseconds per period",
     "RESUMED": "UUID of the server, if it is suspended",
     "RESCUED": "UUID of the server, if it is in rescue",
+    "RESIZE_FOLDER": "path of the server's folder that ends in _resize",
     "RESIZED": "UUID of the server, if its resize waits to be confirmed",
     "ROUTER": "id of the router",
     "ROW": "id of the row",
