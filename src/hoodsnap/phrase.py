@@ -78,6 +78,11 @@ def place(path: str) -> str:
     return brief(kept)
 
 
+def state(state: str | None) -> str:
+    """Return the state of a server or volume after `is`: `active`, `in error`."""
+    return "in error" if state == "error" else state or "in no state"
+
+
 def counted(count: int, noun: str) -> str:
     """Return a number of things: `1 server`, `2 servers`."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -488,3 +488,83 @@ def test_a_resume_in_flight_consumes_its_managed_save(host: RecordedHost) -> Non
     host.task("vm-suspended", "resuming")
 
     assert host.findings() == []
+
+
+def _on_rbd(host: RecordedHost, name: str) -> str:
+    """Put a guest's root disk on Ceph, and return the name of its image."""
+    disk = f"{host.folder(name)}/disk"
+    image = f"vms/{host.uuid(name)}_disk"
+    for query in (
+        f"virsh dumpxml {host.domain(name)}",
+        f"virsh dumpxml --inactive {host.domain(name)}",
+    ):
+        xml = host.last("libvirt", query).value
+        start = xml.rindex("<disk ", 0, xml.index(f"<source file='{disk}'"))
+        end = xml.index("</disk>", start) + len("</disk>")
+        source = (
+            f"<source protocol='rbd' name='{image}'><host name='192.0.2.1' port='6789'/></source>"
+        )
+        new = "<disk type='network' device='disk'><driver name='qemu' type='raw'/>"
+        new += f"{source}<target dev='vda' bus='virtio'/></disk>"
+        host.set("libvirt", query, xml[:start] + new + xml[end:])
+    host.hold(name, lambda file: None if file["path"] in (disk, _base_of(host)) else file)
+    return image
+
+
+def _base_of(host: RecordedHost) -> str:
+    [path] = {
+        file["path"]
+        for file in host.last("kernel", _fd(host.pid("vm-plain"))).value
+        if "/_base/" in file["path"]
+    }
+    return str(path)
+
+
+def _start(host: RecordedHost, pid: int, like: int, *words: str) -> None:
+    """Start another QEMU that is no guest."""
+    for answer in host.bundle.by_layer["kernel"]:
+        if answer.subject != str(like):
+            continue
+        raw = json.loads(json.dumps(answer.model_dump(mode="json")).replace(str(like), str(pid)))
+        raw["at"] = answer.at
+        if answer.query.endswith("/cmdline"):
+            raw["value"] = "\0".join(("qemu-system-x86_64", *words, ""))
+        if answer.query.endswith("/fd"):
+            raw["value"] = []
+        host.add(Answer(**{name: value for name, value in raw.items() if value is not None}))
+    listed = host.last("kernel", "ls -l /proc/*/exe").value
+    [own] = [line for line in listed if line["pid"] == like]
+    host.set("kernel", "ls -l /proc/*/exe", [*listed, own | {"pid": pid}])
+
+
+@pytest.mark.parametrize("mode", ["false", "true"])
+def test_disk_shared_by_two_qemu_one_of_which_is_no_guest(host: RecordedHost, mode: str) -> None:
+    pool, _, image = _on_rbd(host, "vm-duo").partition("/")
+    drive = (
+        f'{{"driver":"rbd","pool":"{pool}","image":"{image}","read-only":{mode},"node-name":"a"}}'
+    )
+    _start(host, 29674, host.pid("vm-duo"), "-machine", "none", "-blockdev", drive)
+
+    used = "both write to" if mode == "false" else "writes to"
+    [headline] = [one for one in host.headlines() if used in one]
+    assert "another QEMU (PID 29674)" in headline
+
+
+def test_a_qemu_that_is_no_guest_may_have_another_image(host: RecordedHost) -> None:
+    _on_rbd(host, "vm-duo")
+    drive = '{"driver":"rbd","pool":"vms","image":"other","node-name":"a"}'
+    _start(host, 29674, host.pid("vm-duo"), "-machine", "none", "-blockdev", drive)
+
+    assert not any("disk-shared-by-two-qemu" in line for line in host.findings())
+
+
+def test_io_error_paused_names_the_error(host: RecordedHost) -> None:
+    host.set(
+        "libvirt", f"virsh domstate --reason {host.domain('vm-plain')}", {"state": 3, "reason": 5}
+    )
+    query = f"tail -c 65536 /var/log/libvirt/qemu/{host.domain('vm-plain')}.log"
+    said = "block I/O error in device 'libvirt-1-format': Stale file handle (116)"
+    line = f"2026-11-25T18:35:00Z qemu-system-x86_64: {said}"
+    host.set("logs", query, f"{host.last('logs', query).value}\n{line}")
+
+    assert host.headlines() == ["vm-plain is paused (I/O error): Stale file handle"]

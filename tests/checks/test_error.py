@@ -136,3 +136,61 @@ def test_a_server_in_error_may_be_on_no_host(host: RecordedHost) -> None:
     [headline] = host.headlines()
     assert headline.startswith("vm-shelved is in error in nova, and it is on no host")
     assert changes(host) == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "shown"),
+    [
+        (
+            "internal error: process exited while connecting to monitor: 2026-11-25T12:00:00.1Z"
+            " qemu-system-x86_64: -blockdev {[withheld]}: Could not open"
+            " '/var/lib/nova/instances/018ef94c-d60a-43e2-8ef2-d07abd6be462/disk': No such file",
+            "Could not open '…/018ef94c/disk': No such file",
+        ),
+        (
+            "internal error: process exited while connecting to monitor: Cannot allocate memory",
+            "Cannot allocate memory",
+        ),
+        ("No valid host was found. ", "No valid host was found."),
+    ],
+)
+def test_the_headline_has_the_end_of_libvirts_error(
+    host: RecordedHost, fault: str, shown: str
+) -> None:
+    fail(host, "vm-plain")
+    switch_off(host, "vm-plain")
+    fault_in_api(host, "vm-plain", fault)
+
+    assert f"vm-plain is in error in nova after a fault ({shown}), and" in host.headlines()[0]
+
+
+def test_server_in_error_whose_disk_a_resize_has_set_aside(host: RecordedHost) -> None:
+    fail(host, "vm-stopped")
+    set_aside(host, "vm-stopped")
+
+    uuid, folder = host.uuid("vm-stopped"), host.folder("vm-stopped")
+    assert host.headlines()[0].endswith(
+        f"; its disk is in …/instances/{uuid[:8]}_resize, where an unfinished resize left it"
+    )
+    assert changes(host) == [
+        f"mv -T {folder}_resize {folder}",
+        f"openstack server stop {uuid}",
+        f"openstack server start {uuid}",
+    ]
+
+
+def set_aside(host: RecordedHost, name: str) -> None:
+    """Rename a guest's folder as a resize does."""
+    folder = host.folder(name)
+    host.list_files(
+        lambda line: (
+            line | {"path": line["path"].replace(folder, f"{folder}_resize")}
+            if line["path"].startswith(folder)
+            else line
+        )
+    )
+    host.drop(
+        lambda answer: (
+            not (answer.layer == "images" and (answer.subject or "").startswith(f"{folder}/"))
+        )
+    )

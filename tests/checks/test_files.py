@@ -243,3 +243,14 @@ def test_a_folder_may_be_odd_while_nova_moves_the_server(host: RecordedHost) -> 
     host.task("vm-resized", "resize_migrating")
 
     assert _orphans(host) == []
+
+
+def test_a_guest_that_never_left_for_its_resize_has_its_disk(host: RecordedHost) -> None:
+    """domain-running-on-wrong-host reports it, and no copy of its disk can be missing."""
+    uuid = host.uuid("vm-verify")
+    for table in ("instances", "migrations"):
+        moved = {"host": "compute2", "node": "compute2"} if table == "instances" else {}
+        host.row(table, uuid, **(moved or {"dest_compute": "compute2", "dest_node": "compute2"}))
+    host.remove(f"{host.folder('vm-verify')}_resize")
+
+    assert not any("resize-source-copy-missing" in line for line in host.findings())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from tests.checks.test_error import fail, fault_in_api
 from tests.conftest import RecordedHost
 
 
@@ -132,3 +133,28 @@ def test_a_guest_that_is_off_without_a_lock_is_decided(host: RecordedHost) -> No
         for skip in host.report().skips
         if skip.guest is not None and skip.guest.name == "vm-plain"
     ]
+
+
+def test_disk_locked_by_another_of_a_server_in_error(host: RecordedHost) -> None:
+    """Its start failed on the lock, and nova starts it no more."""
+    fail(host, "vm-stopped")
+    fault_in_api(host, "vm-stopped", 'internal error: … monitor: Failed to get "write" lock')
+    _lock(host, "vm-stopped", "999: POSIX  ADVISORY  WRITE 4711 {} 100 101")
+
+    assert [line.partition(":")[0] for line in host.findings()] == [
+        "disk-locked-by-another of vm-stopped",
+        "server-in-error of vm-stopped",
+    ]
+
+
+def test_a_failed_block_of_a_disk_is_no_complaint_about_a_lock(host: RecordedHost) -> None:
+    _lock(host, "vm-plain", "999: OFDLCK ADVISORY  READ -1 {} 100 101")
+    host.end("vm-plain")
+    query = f"virsh domstate --reason {host.domain('vm-plain')}"
+    host.set("libvirt", query, {"state": 5, "reason": 3})
+    log = f"tail -c 65536 /var/log/libvirt/qemu/{host.domain('vm-plain')}.log"
+    said = "2026-11-25T18:35:00Z qemu-system-x86_64: {} (28)"
+    error = said.format("block I/O error in device 'libvirt-1-format': No space left on device")
+    host.set("logs", log, f"{host.last('logs', log).value}\n{error}")
+
+    assert not any("disk-locked-by-another" in line for line in host.findings())

@@ -6,9 +6,11 @@ import re
 from datetime import timedelta
 
 import pytest
+from tests.checks.test_error import set_aside
 from tests.conftest import RecordedHost
 
 from hoodsnap.bundle import Answer, Failure
+from hoodsnap.findings.advice import instructions
 
 
 def _without(host: RecordedHost, layer: str, query: str, uuid: str) -> None:
@@ -514,3 +516,21 @@ def test_a_server_that_a_tenant_cannot_see_may_exist(host: RecordedHost) -> None
     host.add(Answer(**asked, query="GET /v2.1/servers/detail [2.93]", value=body))
 
     assert host.findings() == []
+
+
+def test_server_without_disk_which_a_resize_has_set_aside(host: RecordedHost) -> None:
+    set_aside(host, "vm-stopped")
+
+    folder = host.folder("vm-stopped")
+    brief = host.uuid("vm-stopped")[:8]
+    assert host.headlines()[0] == (
+        f"vm-stopped is stopped in nova, but its disk is in …/instances/{brief}_resize, where an"
+        " unfinished resize left it"
+    )
+    [finding] = host.report().findings
+    steps = instructions(finding)
+    commands = [command.text for step in steps for command in step.commands if command.changes]
+    assert commands == [f"mv -T {folder}_resize {folder}"]
+    assert [line.partition(":")[0] for line in host.folded()] == [
+        "server-without-disk ← orphan-instance-dir of vm-stopped"
+    ]

@@ -573,3 +573,39 @@ def test_an_unknown_time_for_the_shutdown_is_not_a_short_one(host: RecordedHost)
     assert _reasons(report, "stuck-task-state", "vm-plain") == [
         "how long nova waits for the guest's shutdown was not collected"
     ]
+
+
+def test_error_but_running_while_it_is_shutting_down(host: RecordedHost) -> None:
+    host.row("instances", host.uuid("vm-plain"), vm_state="error")
+    _state(host, "vm-plain", 4, 0)
+
+    assert host.headlines() == [
+        "vm-plain is in error in nova, but its domain is in shutdown (unknown)"
+    ]
+    [finding] = host.report().findings
+    commands = [command for step in instructions(finding) for command in step.commands]
+    assert commands
+    assert not [command.text for command in commands if command.changes]
+
+
+def test_active_but_domain_off_names_qemus_error_at_its_start(host: RecordedHost) -> None:
+    host.end("vm-plain")
+    _state(host, "vm-plain", 5, 6)
+    said = "-netdev {[withheld]}: could not configure /dev/net/tun: Operation not permitted"
+    _logged(host, "vm-plain", f"2026-11-25T18:35:00Z qemu-system-x86_64: {said}")
+
+    assert host.headlines() == [
+        "vm-plain is active in nova, but its domain is shut off (failed): QEMU did not start"
+        " (could not configure /dev/net/tun: Operation not permitted)"
+    ]
+
+
+def test_paused_or_crashed_guest_explains_the_power_state(host: RecordedHost) -> None:
+    host.row("instances", host.uuid("vm-plain"), vm_state="error", power_state=1)
+    _state(host, "vm-plain", 3, 1)
+
+    [finding] = host.findings()
+    assert finding.startswith("paused-or-crashed-guest of vm-plain")
+    assert [line.partition(":")[0] for line in host.folded()] == [
+        "paused-or-crashed-guest ← power-state-stale of vm-plain"
+    ]

@@ -132,7 +132,9 @@ def test_os_vif_and_libvirt_name_the_owner_differently(host: RecordedHost, owner
     """libvirt writes `vm-id` (src/util/virnetdevopenvswitch.c), os-vif `vm-uuid`."""
     [name] = _stale(host, 1, owner)
 
-    assert host.headlines() == [f"Host vm still has {name}, which neutron has no port for"]
+    assert host.headlines() == [
+        f"Open vSwitch on host vm still has {name} without a device, which neutron has no port for"
+    ]
 
 
 def test_many_stale_rows_of_open_vswitch_are_one_finding(host: RecordedHost) -> None:

@@ -183,6 +183,7 @@ def test_a_tap_that_is_down(host: RecordedHost) -> None:
     [
         ("Interface", {"ofport": -1, "error": "could not open network device"}, None),
         ("Port", {"tag": 4095}, "tag = 4095"),
+        ("Port", {"tag": ["set", []]}, "no tag"),
     ],
 )
 def test_what_open_vswitch_could_not_wire(
@@ -275,6 +276,13 @@ def test_a_hybrid_plug_ends_on_open_vswitch(host: RecordedHost) -> None:
     host.switch("Port", tap, name=f"qvo{prefix}")
 
     assert host.findings() == []
+
+
+def test_the_agent_may_still_have_to_set_the_vlan(host: RecordedHost) -> None:
+    host.port(_port(host, "vm-plain")["id"], status="DOWN")
+    host.switch("Port", _tap(host, "vm-plain"), tag=["set", []])
+
+    assert not any("tap-missing" in line for line in host.findings())
 
 
 def test_a_disabled_port_is_in_the_dead_vlan(host: RecordedHost) -> None:

@@ -172,3 +172,14 @@ def test_the_volumes_of_a_shelved_server_are_reserved(host: RecordedHost) -> Non
     host.server(host.uuid("vm-data"), vm_state="shelved_offloaded", status="SHELVED_OFFLOADED")
 
     assert not {"volume-stuck of vm-data", "attachment-stuck of vm-data"} & {*named(host)}
+
+
+def test_an_attach_that_never_ended_is_one_finding(host: RecordedHost) -> None:
+    volume, _ = host.volume("vm-data")
+    volume_says(host, volume, status="attaching", updated_at="2026-11-21T08:00:00.000000")
+    unplug(host, "vm-data", volume)
+
+    assert "bdm-not-in-guest" not in " ".join(host.findings())
+    assert "volume-stuck ← bdm-not-in-guest of vm-data" in [
+        line.partition(":")[0] for line in host.folded()
+    ]

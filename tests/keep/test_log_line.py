@@ -60,3 +60,17 @@ def test_a_secret_is_withheld_in_any_spelling(line: str) -> None:
 )
 def test_texts_without_secrets_stay(line: str) -> None:
     assert line_without_secrets(line) == line
+
+
+def test_the_message_after_a_json_object_stays() -> None:
+    drive = '{"driver":"rbd","password":"sesame42","conf":"}{"}'
+    line = f'qemu-system-x86_64: -blockdev {drive}: Failed to get "write" lock'
+    kept = 'qemu-system-x86_64: -blockdev {[withheld]}: Failed to get "write" lock'
+
+    assert log_line(line) == kept
+    assert log_line(f"a {drive} b {drive} c") == "a {[withheld]} b {[withheld]} c"
+
+
+def test_after_other_data_the_rest_of_the_line_is_withheld() -> None:
+    for data in ("{'a': 'b'}", '{"a": "b', '{"a":' * 9000):
+        assert line_without_secrets(f"x {data} sesame42\ny") == "x {[withheld]}\ny"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import stat
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
@@ -48,6 +49,9 @@ from hoodsnap.facts.process.process import OpenFile, Process
 
 FULL = 1 << 20
 """Bytes that are free on a full file system at most: QEMU could not allocate a cluster."""
+
+IO_ERROR = re.compile(r"block I/O error in device '[^']*': (?P<error>.+?)(?: \(\d+\))?")
+"""QEMU's message about a failed read or write, with the error's name and number."""
 
 AFTERMATH = timedelta(minutes=1)
 """QEMU may still write to a guest's disk for this long after saving its memory, on closing it."""
@@ -132,7 +136,8 @@ def _of_network_disks(guest: Guest, cloud: Cloud) -> Problems:
 def _title_elsewhere(guest: Guest, other: NetworkUser) -> str:
     host, pid = other.place
     here = guest.host is not None and guest.host.name == host
-    return f"{other.guest.title} (PID {pid}{'' if here else f' on {host}'})"
+    process = f"PID {pid}{'' if here else f' on {host}'}"
+    return f"{other.title} ({process})" if other.title else f"another QEMU ({process})"
 
 
 def _uses(user: NetworkUser) -> Evidence:
@@ -679,4 +684,7 @@ def _cause(guest: Guest, domain: Domain) -> str:
     for evidence in _full(guest, domain):
         said = dict(evidence.said)
         return f": {said['file_system']} is full"
-    return ""
+    log = guest.log
+    complained = known(lambda: log.complaint if log is not None else None) or ""
+    found = IO_ERROR.fullmatch(complained)
+    return f": {found['error']}" if found else ""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from hoodsnap import phrase
 from hoodsnap.check import Problems, check, problem
-from hoodsnap.checks.identity import expected_files
+from hoodsnap.checks.identity import SetAside, expected_files, set_aside
 from hoodsnap.checks.state import (
     after_a_fault,
     ending,
@@ -77,6 +78,11 @@ def server_in_error(
 
     If a disk, a volume or a port is missing, bring it back first.
 
+    If the disk is in `UUID_resize`, and the guest does not run on the other host of the move, give
+    the folder its name back, which copies nothing:
+
+        mv -T RESIZE_FOLDER FOLDER
+
     Then, once the cause of the fault is gone, stop the server in nova, which ends the error, and
     start it, which defines its domain again and boots the guest:
 
@@ -109,6 +115,7 @@ def server_in_error(
     if domain is not None and domain.state not in OFF and not ends:
         return
     rest = _rest(guest, record)
+    kept = _set_aside(guest, rest)
     wrong = several(rest.wrong, 4)
     there = f"{several(rest.there, 4)} {'is' if rest.there == ['its disk'] else 'are'} there"
     left = wrong if rest.wrong else there if rest.there else ""
@@ -123,7 +130,9 @@ def server_in_error(
         *rest.evidence,
         *ending(guest.log if domain is not None else None),
         severity=Severity.ERROR if rest.wrong else Severity.WARNING,
-        IN_ERROR="" if rest.wrong or nowhere or ends else guest.uuid,
+        IN_ERROR="" if nowhere or ends or (rest.wrong and kept is None) else guest.uuid,
+        RESIZE_FOLDER=kept.path if kept is not None else "",
+        FOLDER=kept.path.removesuffix("_resize") if kept is not None else None,
     )
 
 
@@ -135,6 +144,13 @@ def _guest_words(guest: Guest, domain: Domain | None) -> str:
     if guest.host is None:
         return "it is on no host"
     return f"libvirt has no domain for it on {guest.host.name}"
+
+
+def _set_aside(guest: Guest, rest: _Rest) -> SetAside | None:
+    """Return the folder of a resize that has the disk, if nothing else is wrong."""
+    if guest.host is None or not rest.wrong or not all("_resize" in one for one in rest.wrong):
+        return None
+    return set_aside(guest.host, guest.uuid, "disk")
 
 
 def _lacks(guest: Guest) -> Iterator[Evidence]:
@@ -172,8 +188,11 @@ def _look_at_disks(guest: Guest, record: Server | Instance, rest: _Rest) -> None
         return
     sizes = {name: host.images.size_of(guest.uuid, name) for name in expected_files(guest, record)}
     for name, size in sizes.items():
-        if not size:
-            rest.wrong.append(f"its {name} is {'missing' if size is None else 'empty'}")
+        if size:
+            continue
+        kept = set_aside(host, guest.uuid, name)
+        found = "missing" if size is None else "empty"
+        rest.wrong.append(f"its {name} is {found if kept is None else f'in {kept.words}'}")
     if sizes:
         listing = guest.census["images"]
         rest.evidence.append(hears(listing, "images", guest.uuid, **sizes))
@@ -193,7 +212,7 @@ def _look_at_volumes(guest: Guest, record: Server | Instance, rest: _Rest) -> No
         if volume is None:
             rest.wrong.append(f"its volume {brief(one)} does not exist")
         elif volume.status != "in-use":
-            rest.wrong.append(f"its volume {brief(one)} is {volume.status}")
+            rest.wrong.append(f"its volume {brief(one)} is {phrase.state(volume.status)}")
         if volume is not None:
             rest.evidence.append(says(volume, id=volume.id, status=volume.status))
     if named and len(rest.wrong) == wrong:

@@ -205,7 +205,10 @@ def _waits_here(host: Host, instance: Instance) -> bool:
         raise UnheardError("the instance's migrations were not collected")
     finished = [moved for moved in instance.migrations if moved.status == "finished"]
     newest = max(finished, key=lambda moved: moved.id or 0, default=None)
-    return newest is not None and newest.source_compute == host.nova_name
+    if newest is None or newest.source_compute != host.nova_name:
+        return False
+    # A guest that never left still has its disk; domain-running-on-wrong-host reports it.
+    return newest.dest_compute == host.nova_name or instance.uuid not in host.domains
 
 
 @check(
@@ -275,8 +278,8 @@ def _of_a_leftover(guest: Guest, folder: Folder, host: Host) -> str:
         was = "has been" if since else "is"
         return f"{guest.title} {was} deleted{since}, but its folder {name} is still on {host.name}"
     return (
-        f"{guest.title} has no resize in progress (it is {record.vm_state}), but {host.name} still "
-        f"has {name}"
+        f"{guest.title} has no resize in progress (it is {phrase.state(record.vm_state)}), but "
+        f"{host.name} still has {name}"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import stat
 from collections.abc import Iterator
 from functools import partial
@@ -23,6 +24,9 @@ from hoodsnap.facts.process.process import Process
 
 RESTS = frozenset(["stopped", "suspended", "shelved", "soft-delete"])
 """States of a server whose guest is off."""
+
+_LOCK = re.compile(r"\block\b")
+"""The word in QEMU's and libvirt's messages: `Failed to get "write" lock`."""
 
 
 @check(Severity.ERROR)
@@ -161,8 +165,8 @@ def disk_locked_by_another(
 
     Traps: nova itself copies and converts disks, but only while the server has a task; cinder does
     so while it moves a volume. libvirt's lock daemon locks the first byte of a file.
-    A guest that nova wants to run may have ended after the locks were read: such a guest must have
-    been off before them, or QEMU must complain about a lock in its log.
+    A guest that nova wants to run, or that is in error, may have ended after the locks were read:
+    such a guest must have been off before them, or QEMU's log or nova's fault has to name a lock.
 
     Next: Check which program has the disk open:
 
@@ -186,7 +190,13 @@ def disk_locked_by_another(
     runs = process is not None or domain.id is not None
     if runs and process is None:
         raise UnheardError("QEMU's process was not collected")
-    may_be_own = not (runs or _rests(guest) or _complains(log) or _was_off(host, domain))
+    may_be_own = not (
+        runs
+        or _rests(guest)
+        or _complains(log)
+        or _failed_on_a_lock(guest)
+        or _was_off(host, domain)
+    )
     own = {one.pid for one in guest.processes}
     for disk in domain.current.disks:
         if disk.image.type != "file" or disk.source is None or disk.read_only or disk.shareable:
@@ -226,7 +236,17 @@ def _was_off(host: Host, domain: Domain) -> bool:
 
 def _complains(log: Log | None) -> bool:
     """True if QEMU's last complaint is about a lock."""
-    return log is not None and "lock" in (known(partial(_complaint, log)) or "")
+    said = known(partial(_complaint, log)) if log is not None else None
+    return _LOCK.search(said or "") is not None
+
+
+def _failed_on_a_lock(guest: Guest) -> bool:
+    """True if the server is in error, and its last fault is about a lock."""
+    record = guest.instance or guest.record
+    if record is None or record.vm_state != "error":
+        return False
+    said = known(lambda: record.fault_message)
+    return _LOCK.search(said or "") is not None
 
 
 def _complaint(log: Log) -> str | None:

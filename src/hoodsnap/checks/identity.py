@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from hoodsnap import phrase
 from hoodsnap.check import Problems, check, problem
 from hoodsnap.checks.legal_states import RESTS, RUNS
@@ -275,8 +277,8 @@ def server_without_domain(guest: Guest, record: Server | Instance) -> Problems:
         return
     if record.vm_state in RUNS | RESTS | {"resized"}:
         yield problem(
-            f"{guest.title} is {record.vm_state} on {record.host} in nova, but libvirt has no"
-            " domain for it",
+            f"{guest.title} is {phrase.state(record.vm_state)} on {record.host} in nova, but "
+            "libvirt has no domain for it",
             says(record, vm_state=record.vm_state, host=record.host),
             _lacks(guest, "libvirt", "domain"),
             severity=Severity.NOTE if record.vm_state in RESTS else Severity.ERROR,
@@ -305,12 +307,22 @@ def server_without_disk(guest: Guest, host: Host, record: Server | Instance) -> 
     Next: Look for `UUID_resize` and `UUID_del` beside the server's folder. Check the mount, and
     whether a process still has one of the server's files open:
 
+        openstack server migration list --server UUID
         ls -ld INSTANCES_PATH/UUID*
         findmnt -T INSTANCES_PATH
         ls -l /proc/[0-9]*/fd | grep UUID
 
     Then, if a process still has the disk open, copy it out as `hoodsnap checks
     disk-deleted-but-open` describes.
+
+    Or, if the disk is in `UUID_resize`, and the guest does not run on the other host of the move,
+    give the folder its name back, which copies nothing:
+
+        mv -T RESIZE_FOLDER FOLDER
+
+    It worked if the server's folder has the disk:
+
+        ls -ld INSTANCES_PATH/UUID*
 
     Not yet: Do not run `openstack server reboot --hard` or `rebuild`; both create a new, empty
     disk.
@@ -324,12 +336,38 @@ def server_without_disk(guest: Guest, host: Host, record: Server | Instance) -> 
         size = host.images.size_of(guest.uuid, name)
         if not size:
             found = "missing" if size is None else "empty"
+            kept = set_aside(host, guest.uuid, name)
+            where = f"{found}{_folder_of(guest, host)}" if kept is None else f"in {kept.words}"
             yield problem(
-                f"{guest.title} is {record.vm_state} in nova, but its {name} is {found}"
-                f"{_folder_of(guest, host)}",
+                f"{guest.title} is {phrase.state(record.vm_state)} in nova, but its {name} is "
+                f"{where}",
                 says(record, vm_state=record.vm_state, host=record.host),
                 hears(listing, "images", f"{guest.uuid}/{name}", **{name: found}),
+                *([hears(listing, "images", kept.path, **{name: kept.size})] if kept else []),
+                FOLDER=kept.path.removesuffix("_resize") if kept is not None else None,
+                RESIZE_FOLDER=kept.path if kept is not None and guest.process is None else "",
             )
+
+
+class SetAside(NamedTuple):
+    """The folder in which nova keeps a server's old disk until its resize is confirmed."""
+
+    path: str
+    size: int
+    """Bytes of the disk in it."""
+
+    @property
+    def words(self) -> str:
+        """The folder and how the disk came there: `…/instances/3970aa18_resize, where …`."""
+        return f"{phrase.place(self.path)}, where an unfinished resize left it"
+
+
+def set_aside(host: Host, uuid: str, name: str) -> SetAside | None:
+    """Return the `UUID_resize` that holds the disk; None if none does."""
+    size = host.images.size_of(f"{uuid}_resize", name)
+    folders = [folder.path for folder in host.images.folders.get(uuid, ())]
+    path = next((path for path in folders if path.endswith(f"{uuid}_resize")), None)
+    return SetAside(path, size) if size and path is not None else None
 
 
 def _folder_of(guest: Guest, host: Host) -> str:

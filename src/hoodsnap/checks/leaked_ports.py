@@ -57,7 +57,7 @@ def port_of_no_server(host: Host, cloud: Cloud) -> Problems:
         if not mine or any(guest.domain or guest.process for guest in cloud.twins(uuid)):
             continue
         try:
-            proof = _proof_of_no_server(cloud, uuid) if uuid else None
+            proof = proof_of_no_server(cloud, uuid) if uuid else None
         except UnheardError as reason:
             undecided = undecided or reason
             continue
@@ -81,7 +81,7 @@ def port_of_no_server(host: Host, cloud: Cloud) -> Problems:
         raise undecided
 
 
-def _proof_of_no_server(cloud: Cloud, uuid: str) -> Evidence | None:
+def proof_of_no_server(cloud: Cloud, uuid: str) -> Evidence | None:
     """Evidence that nova has no server with this UUID; None if it has one."""
     instance = cloud.instances.by_uuid.get(uuid)
     if instance is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from hoodsnap import phrase
 from hoodsnap.check import Problems, check, problem
 from hoodsnap.checks.traps import (
     building,
@@ -73,8 +74,8 @@ def allocation_missing(guest: Guest, instance: Instance) -> Problems:
         raise UnheardError(guest.hidden)
     answer = guest.census["placement"]
     yield problem(
-        f"{guest.title} is {instance.vm_state} on host {instance.host}, but placement has no "
-        "allocation for it",
+        f"{guest.title} is {phrase.state(instance.vm_state)} on host {instance.host}, but "
+        "placement has no allocation for it",
         says(instance, host=instance.host, vm_state=instance.vm_state),
         hears(answer, "placement", guest.uuid, allocation=None),
     )

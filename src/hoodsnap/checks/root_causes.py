@@ -131,6 +131,7 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
         "allocation-missing",
         "bdm-attachment-or-volume-missing",
         "port-guest-mismatch",
+        "row-of-another-instance",
     ),
     "partial-deletion": (
         "server-without-domain",
@@ -237,10 +238,15 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
     ),
     # What cinder holds for a server that does not have it.
     "cinder-attachment-without-bdm": ("volume-stuck", "attachment-stuck"),
-    # The volume's operation did not end, so its attachment did not either.
-    "volume-stuck": ("attachment-stuck",),
+    # The volume's operation did not end, so nova, cinder and the guest have different parts of it.
+    "volume-stuck": ("attachment-stuck", "bdm-not-in-guest", "bdm-record-bad"),
+    # nova copies the power state of a guest that it is not told about.
+    "io-error-paused": ("power-state-stale",),
+    "paused-or-crashed-guest": ("power-state-stale",),
     # A guest whose base image is missing can't be started again.
     "backing-file-missing": ("active-but-domain-off",),
+    # Nor can one without a disk, which may be in the folder of a resize.
+    "server-without-disk": ("active-but-domain-off", "orphan-instance-dir"),
     # The guest is off because its memory was saved, and must not start before that is settled.
     "stale-managed-save": ("active-but-domain-off",),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 
@@ -19,9 +20,9 @@ from hoodsnap.facts.database.instance import Instance
 from hoodsnap.facts.database.migration import Migration
 from hoodsnap.facts.database.power_state import POWER_STATES, PowerState
 from hoodsnap.facts.domain.domain import Domain
-from hoodsnap.facts.domain.state import EXECUTING, ON, DomainState
+from hoodsnap.facts.domain.state import EXECUTING, ON, DomainState, ShutoffReason
 from hoodsnap.facts.fact import Fact, UnheardError, known
-from hoodsnap.facts.host.log import Log
+from hoodsnap.facts.host.log import Log, last_complaint
 from hoodsnap.facts.process.monitor import Monitor
 from hoodsnap.facts.process.process import Process
 from hoodsnap.facts.quantity import whole
@@ -35,6 +36,11 @@ restored, from snapshot."""
 
 LONGEST = 60
 """Longest text of a fault in a headline, in characters."""
+
+_PATH = re.compile(r"(?<![\w./-])/[\w./-]{30,}")
+
+_NOT_STARTED = re.compile(r"internal error: .{1,80} monitor: (?=.)")
+"""libvirt's words before those of a QEMU that ended at its start."""
 
 SOON = timedelta(minutes=1)
 """Longest time from an action's request to its task."""
@@ -138,8 +144,7 @@ def active_but_domain_off(
         return  # it is not off: libvirt lost track of it, which qemu-without-domain reports
     on = record.vm_state in ("active", "paused") and not record.deleted
     if guest.is_here and on and domain.state == DomainState.SHUTOFF:
-        killed = log is not None and known(lambda: log.oom_kill) is not None
-        why = ": the kernel's OOM killer ended it" if killed else ""
+        why = _cause_of_end(domain, log)
         since = since_logged(lambda: log.ended if log is not None else None, domain, "state")
         yield problem(
             f"{guest.title} is {record.vm_state} in nova, but its domain {_is(since)} "
@@ -148,6 +153,16 @@ def active_but_domain_off(
             says(domain, state=domain.state_words),
             *ending(log),
         )
+
+
+def _cause_of_end(domain: Domain, log: Log | None) -> str:
+    """Return why the guest is off, after a colon; "" if the logs do not show it."""
+    if log is not None and known(lambda: log.oom_kill) is not None:
+        return ": the kernel's OOM killer ended it"
+    said = known(lambda: log.complaint if log is not None else None)
+    if said and domain.reason == ShutoffReason.FAILED:
+        return f": QEMU did not start ({cut(_with_short_paths(said), LONGEST)})"
+    return ""
 
 
 def ending(log: Log | None) -> Iterator[Evidence]:
@@ -366,8 +381,8 @@ def _stands_still(
 ) -> Problem:
     state = says(domain, state=domain.state_words)
     return problem(
-        f"{guest.title} is {record.vm_state} in nova, but its domain is {domain.state_words}"
-        f"{'' if cause is None else f': {cause}'}",
+        f"{guest.title} is {phrase.state(record.vm_state)} in nova, but its domain is "
+        f"{domain.state_words}{'' if cause is None else f': {cause}'}",
         says(record, vm_state=record.vm_state),
         state if cause is None else state.and_so(cause=cause),
         *(fault(guest.instance or record) if record.vm_state == "error" else ()),
@@ -399,7 +414,7 @@ def error_but_running(
     process: Process,
     log: Log | None,
 ) -> Problems:
-    """nova reports the server as in error, but its guest runs normally.
+    """nova reports the server as in error, but its guest runs.
 
     The error belongs to the last operation that nova tried (a resize, a volume, the ports after a
     restart of nova-compute), not to the guest. Until it is cleared, nova refuses most commands for
@@ -408,7 +423,8 @@ def error_but_running(
     Authority: libvirt and the kernel, for the guest; nova's last fault, for what failed.
 
     Traps: After a failed resize or migration the guest may run on the other host. Check first that
-    this is the only one.
+    this is the only one. A guest that is shutting down (`in shutdown`) will be off in a moment,
+    and a QEMU that can't end is reported by `qemu-does-not-end`.
 
     Next: Check the fault and the server's history, and check that its volumes and ports are intact:
 
@@ -420,7 +436,7 @@ def error_but_running(
     Then an administrator can clear the error, which changes nova's record of its state and nothing
     else:
 
-        openstack server set --state active UUID
+        openstack server set --state active RUNNING_SERVER
 
     It worked if nova reports the server as ACTIVE:
 
@@ -434,7 +450,7 @@ def error_but_running(
     """
     if not guest.is_here or record.deleted or record.vm_state != "error":
         return
-    if domain.state in EXECUTING:
+    if domain.state in EXECUTING or (domain.state == DomainState.SHUTDOWN and process.state != "D"):
         yield problem(
             f"{guest.title} is in error in nova{after_a_fault(instance or record)}, but its domain "
             f"is {domain.state_words}",
@@ -444,13 +460,28 @@ def error_but_running(
             says(domain, state=domain.state_words),
             says(process, pid=process.pid),
             *([says(log, trouble=log.trouble)] if log is not None and log.trouble else []),
+            RUNNING_SERVER=guest.uuid if domain.state in EXECUTING else "",
         )
 
 
 def after_a_fault(record: Server | Instance | None) -> str:
     """Return ` after a fault (No valid host was found.)`; "" without a known fault."""
     said = known(lambda: record.fault_message if record is not None else None)
-    return f" after a fault ({cut(said.strip(), LONGEST)})" if said else ""
+    return in_words(said) if said else ""
+
+
+def in_words(fault: str) -> str:
+    """Return a fault for a headline: ` after a fault (No valid host was found.)`.
+
+    If QEMU did not start, libvirt's message ends in QEMU's own, which has the cause.
+    """
+    said = last_complaint(fault.splitlines()) or _NOT_STARTED.sub("", fault.strip())
+    return f" after a fault ({cut(_with_short_paths(said), LONGEST)})"
+
+
+def _with_short_paths(text: str) -> str:
+    """Return a message whose long paths are as short as in headlines: `…/3970aa18/disk`."""
+    return _PATH.sub(lambda found: phrase.place(found[0]), text)
 
 
 def fault(record: Server | Instance | None) -> Iterator[Evidence]:

@@ -80,8 +80,11 @@ def tap_orphan(host: Host) -> Problems:
             has = "which neutron has no port for"
             if ports:
                 has = f"whose {ports[0].title} is bound to {ports[0].host or 'no host'}"
+            still = f"Host {host.name} still has {tap.name}"
+            if not tap.is_there and not tap.links:
+                still = f"Open vSwitch on host {host.name} still has {tap.name} without a device"
             left_over = problem(
-                f"Host {host.name} still has {tap.name}, {has}",
+                f"{still}, {has}",
                 _left(tap),
                 *(bound or [none]),
                 TAP=tap.name,

@@ -19,6 +19,7 @@ from hoodsnap.evidence import Evidence, Severity, hears, says
 from hoodsnap.facts.api.port import PREFIX, Port
 from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.cloud.guest import Guest
+from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.database.instance import Instance
 from hoodsnap.facts.database.network_info import NetworkInterface
 from hoodsnap.facts.domain.domain import Domain
@@ -396,10 +397,21 @@ def _switch(guest: Guest, tap: Tap | None, port: Port | None) -> Iterator[_Fault
     if _of(lambda: tap.is_dead and port.admin_state_up):
         tag = says(tap, name=tap.name, tag=tap.tag)
         yield _Fault(f"is in the dead VLAN {tap.tag}, but its port is up", tag)
+    # The agent sets a tap's tag before it reports its port as up.
+    if _of(lambda: tap.tag is None and port.status == "ACTIVE" and _has_tags(host, tap)):
+        none = says(tap, name=tap.name, tag=None)
+        yield _Fault("has no VLAN in Open vSwitch, unlike the other taps", none)
     if _of(lambda: port.bridge is not None and tap.bridge not in (None, port.bridge)):
         fault = f"is on bridge {tap.bridge}, but neutron expects {port.bridge}"
         yield _Fault(fault, says(tap, name=tap.name, bridge=tap.bridge))
         yield _Fault(fault, says(port, id=port.id, bridge=port.bridge))
+
+
+def _has_tags(host: Host, tap: Tap) -> bool:
+    """True if all other taps on the tap's bridge have a VLAN: OVN uses none."""
+    others = [it for it in host.network.taps.values() if it is not tap and it.is_switched]
+    tags = [it.tag for it in others if it.bridge == tap.bridge]
+    return bool(tags) and None not in tags
 
 
 def _unrecognized(guest: Guest, tap: Tap, port: Port) -> Iterator[_Fault]:

@@ -230,7 +230,9 @@ def _stuck(volume: Volume) -> str | None:
     """Return the volume's status in words, if its operation ended badly or should have ended."""
     status, asked = volume.status, volume.said["body"].at
     if status in FAILED:
-        return f"is {status}{_for(volume, asked)}"
+        lasts = _for(volume, asked)
+        words = "in error" if status == "error" else status
+        return f"{'has been' if lasts else 'is'} {words}{lasts}"
     since = moment(volume.updated_at)
     if since is None:
         return None

@@ -14,6 +14,10 @@ from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.uuids import UUID
 from hoodsnap.findings.finding import Finding, Shared
 
+OBJECTS = ("PORT", "VOLUME")
+"""Names of the objects of a guest of which it may have several: a finding about one explains no
+finding about another."""
+
 SHARED_BY, FEWEST = 0.8, 4
 """Fraction and number of a host's guests that must share a finding to make it the host's. Only
 guests that the check applies to are counted."""
@@ -118,10 +122,16 @@ def _may_explain(root: Finding, finding: Finding) -> bool:
     if root.check.name in OF_ITS_GUESTS:
         named = UUID.findall(" ".join(_texts(root)))
         return finding.guest is not None and finding.guest.uuid in named
+    if any(_differs(root.names.get(name), finding.names.get(name)) for name in OBJECTS):
+        return False
     if root.check.name not in OF_ITS_LAYERS:
         return True
     doubted = {piece.layer for piece in root.evidence}
     return any(piece.layer in doubted for piece in finding.evidence)
+
+
+def _differs(one: str | None, other: str | None) -> bool:
+    return bool(one and other and one != other)
 
 
 def _own_subject(finding: Finding) -> _Subject:

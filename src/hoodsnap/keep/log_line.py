@@ -7,7 +7,9 @@ word is lost, not the line. Every pattern takes linear time (see `secret.py`).
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Iterator
 
 from hoodsnap.keep.secret import WITHHELD
 
@@ -36,8 +38,6 @@ _FOLLOWING = (
 """Words after the name of a secret that are not the secret."""
 
 _IN_LINES = (
-    # Dumps of a program's data: connection_info, metadata, arguments.
-    (re.compile(r"\{.*"), f"{{{WITHHELD}}}"),
     (re.compile(r"://\S++"), f"://{WITHHELD}"),
     (
         re.compile(
@@ -89,11 +89,35 @@ _IN_LINES = (
 )
 
 
+_WITHHELD_DATA = f"{{{WITHHELD}}}"
+
+_JSON = json.JSONDecoder()
+
+
 def line_without_secrets(line: str) -> str:
     """Return the line with each secret withheld."""
+    line = "".join(_without_data(line))
     for secret, instead in _IN_LINES:
         line = secret.sub(instead, line)
     return line
+
+
+def _without_data(text: str) -> Iterator[str]:
+    """Withhold dumps of a program's data: connection_info, metadata, arguments.
+
+    After a JSON object the line goes on: QEMU repeats the option that it complains about. Where any
+    other dump ends is unknown, so the rest of its line is withheld.
+    """
+    at = 0
+    while (start := text.find("{", at)) >= 0:
+        yield text[at:start]
+        yield _WITHHELD_DATA
+        try:
+            at = _JSON.raw_decode(text, start)[1]
+        except (ValueError, RecursionError):
+            end = text.find("\n", start)
+            at = len(text) if end < 0 else end
+    yield text[at:]
 
 
 _LONGEST_LINE = 300

@@ -9,7 +9,7 @@ from tests.conftest import RecordedHost
 
 from hoodsnap.bundle import Answer, Failure
 from hoodsnap.facts.fact import UnheardError
-from hoodsnap.facts.host.log import Log
+from hoodsnap.facts.host.log import Log, last_complaint
 
 UUID = "5ff9ffcb-a23f-4a79-8e0a-1f1f2d0e8b11"
 
@@ -154,3 +154,30 @@ def test_qemus_last_error_since_its_start_is_its_complaint() -> None:
     assert _log(FIRST + said + AGAIN).complaint is None, "it was an earlier process"
     assert _log(FIRST + AGAIN + said).complaint == "Could not open 'disk': No such file"
     assert _log(FIRST + AGAIN + said).where("complaint")[1] == "qemu-system"
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "-drive file=/disk,id=drive-virtio-disk0",
+        "-blockdev {[withheld]}",
+        "-netdev tap,fd=30,id=hostnet0",
+    ],
+)
+def test_a_complaint_about_an_option_is_a_complaint(option: str) -> None:
+    said = f"2026-11-25T13:16:02.000000Z qemu-system-x86_64: {option}: Failed to get lock\n"
+    assert _log(AGAIN + said).complaint == "Failed to get lock"
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["char device redirected to /dev/pts/1 (label charserial0)", "warning: CPU does not have it"],
+)
+def test_what_qemu_writes_at_every_start_is_no_complaint(said: str) -> None:
+    line = f"2026-11-25T13:16:02.000000Z qemu-kvm: -chardev pty,id=charserial0: {said}\n"
+    assert _log(AGAIN + line).complaint is None
+
+
+def test_the_last_complaint_may_be_in_the_words_of_libvirt() -> None:
+    words = "internal error: qemu unexpectedly closed the monitor: 2026-11-25T13:16:02.000000Z"
+    assert last_complaint([f"{words} qemu-kvm: -device vfio: no group"]) == "no group"

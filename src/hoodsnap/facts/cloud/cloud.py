@@ -76,8 +76,8 @@ class Cloud:
 
     @cached_property
     def network_disks(self) -> NetworkDisks:
-        """The disks that guests on any captured host reach over the network by themselves."""
-        return NetworkDisks(self.guests)
+        """The disks that QEMUs on any captured host reach over the network by themselves."""
+        return NetworkDisks(self.guests, self.hosts)
 
     def image_cache(self, host: Host) -> ImageCache:
         """Return the host's image cache: its base images, and those that nova would remove."""

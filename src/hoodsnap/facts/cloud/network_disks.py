@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from hoodsnap.facts.cloud.guest import Guest
+from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.cloud.volume_owners import volume_in
 from hoodsnap.facts.domain.disk import Disk
 from hoodsnap.facts.domain.domain import Domain
@@ -25,9 +26,12 @@ Name = tuple[str, str]
 
 
 class NetworkUser(NamedTuple):
-    """A running guest that uses a network disk."""
+    """A running guest, or a QEMU that is no guest, that uses a network disk."""
 
-    guest: Guest
+    title: str
+    """The guest's name for people; "" if the QEMU is no guest."""
+    host: str
+    """Name of its host; "" if it is unknown."""
     process: Process | None
     """The QEMU process; None if it was not collected."""
     domain: Domain | None
@@ -40,8 +44,7 @@ class NetworkUser(NamedTuple):
     @property
     def place(self) -> tuple[str, int]:
         """Host and PID: what makes two users different ones."""
-        host = self.guest.host.name if self.guest.host is not None else ""
-        return host, self.process.pid if self.process is not None else 0
+        return self.host, self.process.pid if self.process is not None else 0
 
     def may_share(self, other: NetworkUser) -> bool:
         """True if both use one disk without harm, or if their disks may be different ones."""
@@ -54,10 +57,11 @@ class NetworkUser(NamedTuple):
 
 
 class NetworkDisks:
-    """The network disks that all guests of a cloud use now."""
+    """The network disks that all guests of a cloud use now, and all other QEMUs on its hosts."""
 
-    def __init__(self, guests: Iterable[Guest]) -> None:
+    def __init__(self, guests: Iterable[Guest], hosts: Iterable[Host]) -> None:
         self._guests = tuple(guests)
+        self._hosts = tuple(hosts)
 
     def of(self, guest: Guest) -> tuple[NetworkUser, ...]:
         """Return a guest's uses. Raises `UnheardError` if a source of them can't be read."""
@@ -81,7 +85,22 @@ class NetworkDisks:
             except Exception as error:
                 caught(error)
                 continue  # the guest's own check raises the reason
+        for user in self._of_no_guest():
+            found.setdefault(user.name, []).append(user)
         return found
+
+    def _of_no_guest(self) -> Iterator[NetworkUser]:
+        guests = {(_host_of(guest), own.pid) for guest in self._guests for own in guest.processes}
+        for host in self._hosts:
+            # The command line of an ordinary account's process proves nothing.
+            for process in host.processes.own.values():
+                if (host.name, process.pid) in guests:
+                    continue
+                try:
+                    yield from _started_with(process, "", host.name)
+                except Exception as error:
+                    caught(error)
+                    continue  # a command line that can't be read claims nothing
 
 
 def network_name(disk: Disk) -> Name | None:
@@ -96,7 +115,8 @@ def _uses(guest: Guest) -> Iterator[NetworkUser]:
     live = {name: disk for disk in _live(guest) if (name := network_name(disk)) is not None}
     for name, disk in live.items():
         yield NetworkUser(
-            guest,
+            guest.title,
+            _host_of(guest),
             guest.process,
             domain,
             name,
@@ -105,17 +125,32 @@ def _uses(guest: Guest) -> Iterator[NetworkUser]:
             disk.shareable,
         )
     for process in guest.processes:
-        for drive in process.disks:
-            if drive.protocol in LOCAL or drive.source is None:
-                continue
-            name = drive.protocol, drive.source
-            controlled = process is guest.process and domain is not None and domain.id is not None
+        controlled = process is guest.process and domain is not None and domain.id is not None
+        for user in _started_with(process, guest.title, _host_of(guest)):
             # A volume may have been detached since; nova never detaches its own disks.
-            if controlled and (name in live or volume_in(drive.source) is not None):
-                continue
-            yield NetworkUser(
-                guest, process, None, name, drive.servers, not drive.read_only, shareable=False
-            )
+            if not controlled or (user.name not in live and volume_in(user.name[1]) is None):
+                yield user
+
+
+def _started_with(process: Process, title: str, host: str) -> Iterator[NetworkUser]:
+    """Yield the network disks on a QEMU's command line."""
+    for drive in process.disks:
+        if drive.protocol in LOCAL or drive.source is None:
+            continue
+        yield NetworkUser(
+            title,
+            host,
+            process,
+            None,
+            (drive.protocol, drive.source),
+            drive.servers,
+            not drive.read_only,
+            shareable=False,
+        )
+
+
+def _host_of(guest: Guest) -> str:
+    return guest.host.name if guest.host is not None else ""
 
 
 def _live(guest: Guest) -> tuple[Disk, ...]:

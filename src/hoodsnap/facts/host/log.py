@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -19,13 +19,16 @@ _NOVA = re.compile(r"\[instance: (?P<uuid>[0-9a-f-]{36})\]")
 _START = re.compile(r"(?P<time>\S+ \S+): starting up")
 _END = re.compile(r"(?P<time>\S+ \S+): shutting down(?:, reason=(?P<reason>\S+))?")
 
-_QEMU = re.compile(r"(?:\S+ )?qemu-(?:system-[\w.-]+|kvm): (?P<text>.+)")
-"""A line that QEMU wrote itself, with or without a time."""
+_QEMU = re.compile(r"(?<!\S)qemu-(?:system-[\w.-]+|kvm): (?P<text>.+)")
+"""A line that QEMU wrote itself, with or without a time, or that libvirt repeats."""
 
 _SIGNAL = re.compile(r"(?P<time>\S+) \S+: terminating on signal ")
 
-_ROUTINE = ("terminating on signal", "warning: ", "-")
-"""Beginnings of what QEMU writes although nothing is wrong, and of options that it dislikes."""
+_OPTION = re.compile(r"-[\w-]+ .*?: (?P<text>.+)")
+"""A complaint about an option, which QEMU repeats first: `-drive file=/disk: Could not open`."""
+
+_ROUTINE = ("terminating on signal", "warning: ", "info: ", "char device redirected", "-")
+"""Beginnings of what QEMU writes although nothing is wrong, and of options without a complaint."""
 
 # With systemd the cgroup is machine-qemu\x2d12\x2dNAME.scope, without it qemu-12-NAME.libvirt-qemu.
 _OOM_GROUP = re.compile(r"qemu-\d{1,10}-(?P<name>[^./,]{1,255})\.(?:scope|libvirt)")
@@ -164,9 +167,7 @@ class Log(Fact):
     @property
     def complaint(self) -> str | None:
         """QEMU's last error message since its last start; None if it logged none."""
-        lines = (_QEMU.match(line) for line in reversed(self._since_start))
-        texts = (found["text"] for found in lines if found)
-        return next((text for text in texts if not text.startswith(_ROUTINE)), None)
+        return last_complaint(self._since_start)
 
     @property
     def oom_kill(self) -> str | None:
@@ -196,6 +197,21 @@ class Log(Fact):
     def _end(self) -> re.Match[str] | None:
         ends = [found for line in self._since_start if (found := _END.match(line))]
         return ends[-1] if ends else None
+
+
+def last_complaint(lines: Sequence[str]) -> str | None:
+    """Return QEMU's last error message in these lines, without the option that it is about.
+
+    None if there is none.
+    """
+    for line in reversed(lines):
+        if (found := _QEMU.search(line)) is None:
+            continue
+        about_an_option = _OPTION.fullmatch(found["text"])
+        text: str = (about_an_option or found)["text"]
+        if not text.startswith(_ROUTINE):
+            return text
+    return None
 
 
 def listing_of(answers: Iterable[Answer]) -> Answer | None:
