@@ -170,7 +170,12 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
     # No agent on the host does what neutron requests.
     "network-agent-dead": ("port-binding-bad", "port-without-flows"),
     # The agent's bridge is gone with everything in it.
-    "agent-bridge-missing": ("port-binding-bad", "tap-missing-or-miswired", "port-without-flows"),
+    "agent-bridge-missing": (
+        "port-binding-bad",
+        "tap-missing-or-miswired",
+        "port-without-flows",
+        "switch-interface-faulty",
+    ),
     # Nothing answers, routes or translates in a namespace that is not there.
     "network-namespace-wrong": ("floating-ip-not-translated", "dhcp-entry-missing"),
     # Domain and Open vSwitch have the same wrong id.
