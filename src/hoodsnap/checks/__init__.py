@@ -64,6 +64,7 @@ from hoodsnap.checks import (
     switch,
     tap_leftovers,
     taps,
+    traffic,
     volume_records,
     volume_states,
     volumes,
@@ -92,7 +93,7 @@ TOPICS = (
     *(outage, moves, evacuation, identity, records, nova_rows, copies, names, state, error, halted),
     *(monitor, residue, saved_state, attachments, mappings, volume_records, devices, ports, taps),
     *(tap_leftovers, leaked_ports, network_agents, switch, namespaces, flows, dhcp, floating_ips, cards),
-    *(info_cache, network_records, history),
+    *(traffic, info_cache, network_records, history),
     *(placement, shape, drift, next_start, limits, qemu, glance_images, hardware, cgroups),
     *(hypervisor, console, server_groups, api_lists, configuration),
 )

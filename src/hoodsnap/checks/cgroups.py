@@ -10,7 +10,7 @@ from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.domain.hardware import DEFAULT_PERIOD
 from hoodsnap.facts.domain.state import ON
-from hoodsnap.facts.fact import UnheardError
+from hoodsnap.facts.fact import UnheardError, is_true
 from hoodsnap.facts.host.cgroup import Cgroup
 from hoodsnap.phrase import several, sizes
 
@@ -120,14 +120,15 @@ def memory_limit_below_guest(guest: Guest, domain: Domain, cgroup: Cgroup) -> Pr
 def qemu_outside_machine_group(guest: Guest, domain: Domain, cgroup: Cgroup) -> Problems:
     """The guest's QEMU process runs outside of the control group that libvirt makes for a guest.
 
-    Limits set through libvirt do not apply to the process. If the process is in the group of a
+    Somebody may also have moved it out for some controllers only (a warning). Limits set through libvirt do not apply to the process. If the process is in the group of a
     service or a login session, the service manager kills the guest when that service or session
     ends.
 
     Authority: The kernel.
 
     Traps: libvirt may be configured to use no control groups (`cgroup_controllers = []` in
-    qemu.conf), or run in a container that does not allow them.
+    qemu.conf), or run in a container that does not allow them. A controller counts as left only if
+    all other guests of the host are in their own groups for it.
 
     Next: Check the groups of the process, and libvirt's configuration:
 
@@ -160,6 +161,29 @@ def qemu_outside_machine_group(guest: Guest, domain: Domain, cgroup: Cgroup) -> 
             f"{several(cgroup.groups, 2) or '/'}, which libvirt did not make",
             says(domain, state=domain.state_words),
             says(cgroup, groups=" ".join(cgroup.groups)),
+        )
+    elif domain.state in ON and guest.host is not None:
+        yield from _partly_outside(guest, guest.host, domain, cgroup)
+
+
+def _partly_outside(guest: Guest, host: Host, domain: Domain, cgroup: Cgroup) -> Problems:
+    """Report hierarchies in which other guests are in a group of their own, but not this one."""
+    others = [other for pid, other in host.cgroups.by_pid.items() if pid != cgroup.pid]
+    left = [
+        names
+        for names in cgroup.hierarchies
+        if not cgroup.is_inside(names)
+        and others
+        and all(is_true(lambda: other.is_inside(names)) for other in others)  # noqa: B023
+    ]
+    if left:
+        shown = several(name or "unified" for name in left)
+        yield problem(
+            f"{guest.title}'s QEMU (PID {cgroup.pid}) is in its own control group {cgroup.machine},"
+            f" but not for {shown}: limits there do not apply",
+            says(domain, state=domain.state_words),
+            says(cgroup, groups=" ".join(f"{name}:{cgroup.hierarchies[name]}" for name in left)),
+            severity=Severity.WARNING,
         )
 
 

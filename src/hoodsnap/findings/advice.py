@@ -39,9 +39,11 @@ PLACEHOLDERS: Mapping[str, str] = {
     "COPIED": "target of the disk that is being copied: vda",
     "COPY": "path of a new file on a disk with enough room",
     "COVERED": "folder in which the other file system is mounted",
+    "CPUS": "numbers of host CPUs: 0-3,8",
     "DAEMON": "process id of the daemon",
     "DATABASE": "name of the cell's database",
     "DEVICE": "kernel name of the device: sdb",
+    "DISABLED_PORT": "id of the port, if it is disabled",
     "DISABLED": "name of the host whose service an operator disabled",
     "DISK": "path of the disk",
     "DOMAIN": "name of the domain that QEMU paused",
@@ -91,6 +93,7 @@ PLACEHOLDERS: Mapping[str, str] = {
     "PEER": "name of the other patch port of the pair",
     "PLUGGED_ATTACHMENT": "id of the attachment in cinder, if the guest has the volume",
     "PORT": "id of the port",
+    "POLICED": "name of the interface in Open vSwitch",
     "PREFIXED": "IP address with the length of its prefix: 10.0.0.5/24",
     "PROJECT": "id of the project in keystone",
     "PROVIDER": "UUID of the resource provider",
@@ -105,6 +108,7 @@ PLACEHOLDERS: Mapping[str, str] = {
     "SECRET": "UUID of the secret",
     "SERVER": "UUID of the server that should not have it, or does not exist",
     "SERVICE": "name of the systemd service",
+    "SHAPED": "name of the tap device",
     "SHARE": "source of the share, from /etc/fstab or the volume's connection",
     "SIZE": "size in bytes",
     "SOURCE": "name of the compute host that the server left",
@@ -117,6 +121,7 @@ PLACEHOLDERS: Mapping[str, str] = {
     "TAP": "name of the tap device",
     "TARGET": "target of the disk: vda",
     "TYPE": "machine type",
+    "UNBOUND_PORT": "id of the port, if it is not bound",
     "UNIT": "name of the daemon's systemd unit, from `systemctl list-units`",
     "UNPLUGGED_SERVER": "UUID of the server, if the guest does not have the volume",
     "USER": "id of the user in keystone",
@@ -124,6 +129,7 @@ PLACEHOLDERS: Mapping[str, str] = {
     "VLAN": "number of the VLAN on the integration bridge",
     "VOLUME": "id of the volume",
     "WANTED": "path of the folder that nova.conf names",
+    "WIRING_AGENT": "id of the agent that wires the port",
     "WRONG": "name of the domain that must not run",
     "WWID": "WWID of the multipath map",
     "ZONE": "name of the availability zone",
@@ -142,10 +148,10 @@ READ_ONLY = re.compile(
     r"|ip netns exec \S+ iptables-save -t nat$"
     r"|ovs-vsctl (get|show|(--columns=\S+ )?list)|ovs-ofctl dump-flows|SELECT"
     r"|qemu-img (info|check -f \S+ \S+$)"
-    r"|chronyc tracking"
+    r"|chronyc tracking|tc -s qdisc show"
     r"|virsh (capabilities|checkpoint-(list|dumpxml)|dom(?!rename)\w+|domif-getlink|dumpxml|list"
     r"|managedsave-dumpxml|memtune \S+$|nodeinfo|schedinfo \S+$|secret-list|snapshot-list|uri"
-    r"|vcpucount|vcpupin \S+$|version|blockjob \S+ \S+ --info)"
+    r"|emulatorpin \S+$|vcpucount|vcpupin \S+$|version|blockjob \S+ \S+ --info)"
     r"|openstack [^|>;]*\b(list|show)\b|cinder --os-volume-api-version 3.27 attachment-list"
     r"|nova-manage (cell_v2 (list_cells|verify_instance)|libvirt get_machine_type"
     r"|placement audit --verbose|placement heal_allocations .*--dry-run|volume_attachment show))"

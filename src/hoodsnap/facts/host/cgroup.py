@@ -82,6 +82,18 @@ class Cgroup(Fact):
         return tuple(dict.fromkeys(paths))
 
     @cached_property
+    def hierarchies(self) -> Mapping[str, str]:
+        """Controllers of each hierarchy → the path of the group in it; `` for version 2."""
+        lines = value_of(self.said.get("cgroup"), f"/proc/{self.pid}/cgroup", str).splitlines()
+        parts = [line.split(":", 2) for line in lines if line.count(":") > 1]
+        return {names: path for _, names, path in parts}
+
+    def is_inside(self, controllers: str) -> bool:
+        """True if the process is in a guest's group in the hierarchy of these controllers."""
+        path = self.hierarchies.get(controllers, "")
+        return any(MACHINE.fullmatch(part) for part in path.split("/"))
+
+    @cached_property
     def machine(self) -> str | None:
         """Name of the guest's group, made by libvirt; None if the process is in no such group."""
         parts = (part for path in self.groups for part in path.split("/"))
