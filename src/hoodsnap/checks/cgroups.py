@@ -120,9 +120,9 @@ def memory_limit_below_guest(guest: Guest, domain: Domain, cgroup: Cgroup) -> Pr
 def qemu_outside_machine_group(guest: Guest, domain: Domain, cgroup: Cgroup) -> Problems:
     """The guest's QEMU process runs outside of the control group that libvirt makes for a guest.
 
-    Somebody may also have moved it out for some controllers only (a warning). Limits set through libvirt do not apply to the process. If the process is in the group of a
+    Limits set through libvirt do not apply to the process. If the process is in the group of a
     service or a login session, the service manager kills the guest when that service or session
-    ends.
+    ends. Somebody may also have moved it out for some controllers only (a warning).
 
     Authority: The kernel.
 

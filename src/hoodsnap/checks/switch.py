@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from hoodsnap.bundle import Answer
 from hoodsnap.check import Problem, Problems, check, problem

@@ -14,8 +14,9 @@ from hoodsnap.facts.domain.state import ON
 from hoodsnap.facts.fact import UnheardError, is_true, known
 from hoodsnap.facts.host.tap import Tap
 
-SHAPERS = frozenset(["tbf", "htb", "hfsc", "cbq"])
-"""Queueing disciplines that limit the bandwidth."""
+SHAPERS = frozenset(["tbf", "hfsc", "cbq"])
+"""Queueing disciplines that limit the bandwidth. htb is not judged: libvirt leaves one without a
+limit behind when it removes a limit."""
 
 EMULATORS = frozenset(["netem"])
 """Queueing disciplines that delay or lose packets; neither libvirt nor neutron uses one."""
@@ -35,7 +36,7 @@ def traffic_limited_by_hand(
 
     Traps: Ports or networks with a QoS policy, and cards with `<bandwidth>` (from the flavor's
     `quota:vif_*`), are limited on purpose. The kernel's own disciplines (noqueue, pfifo_fast,
-    fq_codel) limit nothing.
+    fq_codel) limit nothing. libvirt leaves an htb without a limit behind.
 
     Next: Check the disciplines, the policing rate, and whether the port has a policy:
 
