@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from hoodsnap.check import Problems, check, problem
 from hoodsnap.checks.traps import (
@@ -202,7 +203,7 @@ def port_binding_bad(
         raise UnheardError(guest.unheard["neutron"])
 
 
-_NONE: Mapping[str, str | None] = {
+_NONE: Mapping[str, Any] = {
     "AGENT": "",
     "WIRING_AGENT": "",
     "DISABLED_PORT": "",
@@ -212,7 +213,7 @@ _NONE: Mapping[str, str | None] = {
 """Placeholders of the steps that do not apply to a problem."""
 
 
-def _bind_again(guest: Guest, port: str) -> dict[str, str | None]:
+def _bind_again(guest: Guest, port: str) -> dict[str, Any]:
     return {**_NONE, "PORT": port, "UNBOUND_PORT": port, "AGENT": _agent_of(guest)}
 
 

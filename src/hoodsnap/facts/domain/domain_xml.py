@@ -183,7 +183,7 @@ class DomainXML:
 
     @cached_property
     def is_placed(self) -> bool:
-        """True if the definition limits the host CPUs of any thread, or lets libvirt choose some."""
+        """True if it limits the host CPUs of a thread, or lets libvirt choose them."""
         tunes = (*self._find("cputune"), *self._find("iothreads"))
         pins = (tune.find(kind) for tune in tunes for kind in _PINS)
         chosen = ((one.get("cpuset"), one.get("placement") == "auto") for one in self._find("vcpu"))
