@@ -184,3 +184,14 @@ def test_a_group_in_use_is_no_leftover(grouped: RecordedHost, name: str, pids: l
     left(grouped, name, pids)
 
     assert grouped.findings() == []
+
+
+def test_a_qemu_was_moved_out_of_its_group_for_some_controllers(grouped: RecordedHost) -> None:
+    text = grouped.last("cgroup", f"/proc/{PID}/cgroup").value
+    grouped.set(
+        "cgroup", f"/proc/{PID}/cgroup", re.sub(r"^(\d+:memory:).*$", r"\1/", text, flags=re.M)
+    )
+
+    [line] = [line for line in grouped.headlines() if "control group" in line]
+    assert line.startswith(f"vm-duo's QEMU (PID {PID}) is in its own control group ")
+    assert "but not for memory: limits there do not apply" in line

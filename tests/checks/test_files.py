@@ -221,3 +221,17 @@ def test_a_folder_may_be_odd_while_nova_moves_the_server(host: RecordedHost) -> 
     host.task("vm-resized", "resize_migrating")
 
     assert _orphans(host) == []
+
+
+def test_nova_folder_not_writable(host: RecordedHost) -> None:
+    host.file(f"{host.top}/locks", mode="40700", uid=0, gid=0, user="root", group="root")
+
+    assert host.headlines() == [
+        "nova-compute on vm (user nova) can't write to …/instances/locks: mode 0700, owner root:root"
+    ]
+
+
+def test_a_folder_that_nova_may_write_as_another_account_is_open(host: RecordedHost) -> None:
+    host.file(f"{host.top}/locks", mode="40777", uid=0, gid=0, user="root", group="root")
+
+    assert host.findings() == []

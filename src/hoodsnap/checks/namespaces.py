@@ -30,8 +30,8 @@ def network_namespace_wrong(host: Host, cloud: Cloud) -> Problems:
     """A router, DHCP or metadata namespace is missing or incomplete.
 
     neutron's agents route, give out addresses and serve metadata in network namespaces of the host.
-    neutron lists the port there as ACTIVE. Without the namespace, its device, address or default
-    route, the guests of its network cannot leave the network, get no address, or get no metadata.
+    neutron lists the port there as ACTIVE. Without the namespace, its device or its address, the
+    guests of its network cannot leave the network, get no address, or get no metadata.
     Causes: somebody deleted the namespace or changed it by hand, the host was rebooted and its
     agent did not start, or Open vSwitch was restarted.
 
@@ -45,7 +45,6 @@ def network_namespace_wrong(host: Host, cloud: Cloud) -> Problems:
 
         ip netns list
         ip -n NAMESPACE address
-        ip -n NAMESPACE route
         openstack network agent list --host HOST
         journalctl -u SERVICE -n 50
 
@@ -54,10 +53,9 @@ def network_namespace_wrong(host: Host, cloud: Cloud) -> Problems:
 
         systemctl restart SERVICE
 
-    It worked if the namespace has the port's addresses and its default route a minute later:
+    It worked if the namespace has the port's addresses a minute later:
 
         ip -n NAMESPACE address
-        ip -n NAMESPACE route
 
     Not yet: Do not reboot guests for this: they would ask for addresses or metadata in vain. Do not
     add the address by hand, because the agent does not know of it.
@@ -99,8 +97,7 @@ def _problems(host: Host, cloud: Cloud, port: Port, name: str) -> Iterator[Probl
     names, listing = host.network.namespace_listing
     network = port.network
     of = f"network {network.name}" if network is not None else f"network {port.network_id}"
-    service = "neutron-dhcp-agent" if name.startswith("qdhcp") else "neutron-l3-agent"
-    words: dict[str, Any] = {"NAMESPACE": name, "HOST": host.nova_name, "SERVICE": service}
+    words = _words(host, name)
     wanted = says(port, id=port.id, addresses=", ".join(port.addresses), host=port.host)
     if name not in names:
         if not _shows_namespaces(host, port):
@@ -120,7 +117,6 @@ def _problems(host: Host, cloud: Cloud, port: Port, name: str) -> Iterator[Probl
     if off := [device for device in sorted(space.down) if device.endswith(port.id[:11])]:
         found = hears(space.said["address"], "namespace", name, **{off[0]: "down"})
         yield problem(f"{brief(name)}'s device {off[0]} of {of} is down", wanted, found, **words)
-    yield from _routes(host, port, space, words)
 
 
 def _shows_namespaces(host: Host, port: Port) -> bool:
@@ -205,6 +201,58 @@ def _without_route(
             hears(space.said["route"], "namespace", space.name, gateway=None),
             **words,
         )
+
+
+@check(Severity.ERROR)
+def namespace_route_wrong(host: Host) -> Problems:
+    """A router or DHCP server has no default route, or one to a wrong gateway.
+
+    Without it, a router sends nothing outside: its guests reach their own networks only, and
+    nobody reaches their floating IPs. A DHCP server (a warning) does not reach name servers outside
+    of its network. Causes: the route was deleted by hand, a device was switched off and on, or the
+    subnet's gateway was changed while the agent was down.
+
+    Authority: neutron, for the subnet's gateway; the kernel, for the route.
+
+    Traps: A subnet without a gateway needs no default route. A router's owner may have given it a
+    default route of its own. Highly available and distributed routers have theirs elsewhere.
+
+    Next: Check the routes, the router's external network and whether the agent is alive:
+
+        ip -n NAMESPACE route
+        openstack subnet list --long
+        openstack network agent list --host HOST
+
+    Restart the agent, which writes the routes again; namespaces that are complete stay as they are:
+
+        systemctl restart SERVICE
+
+    It worked if the namespace has a default route to the subnet's gateway a minute later:
+
+        ip -n NAMESPACE route
+
+    Not yet: Do not set the router's gateway anew: it may get another address. Do not reboot guests
+    for this.
+
+    Source: neutron agent/l3/router_info.py `_external_gateway_added`; agent/linux/dhcp.py
+    `DeviceManager._set_default_route`.
+    """
+    reason: UnheardError | None = None
+    for port in host.ports.by_id.values():
+        try:
+            name = _name_of(host, port)
+            space = host.network.namespaces.get(name or "")
+            if name is not None and space is not None:
+                yield from _routes(host, port, space, _words(host, name))
+        except UnheardError as unheard:
+            reason = reason or unheard
+    if reason is not None:
+        raise reason
+
+
+def _words(host: Host, name: str) -> Mapping[str, Any]:
+    service = "neutron-dhcp-agent" if name.startswith("qdhcp") else "neutron-l3-agent"
+    return {"NAMESPACE": name, "HOST": host.nova_name, "SERVICE": service}
 
 
 @check(Severity.ERROR)
