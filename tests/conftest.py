@@ -465,6 +465,10 @@ class RecordedHost:
         value = json.loads(json.dumps(self.last("network", query).value))
         row = next(row for row in value["data"] if name in row)
         for column, cell in cells.items():
+            if column not in value["headings"]:  # it was collected later than this recording
+                value["headings"].append(column)
+                for other in value["data"]:
+                    other.append(["set", []])
             row[value["headings"].index(column)] = cell
         self.set("network", query, value)
 

@@ -99,7 +99,13 @@ FOUND = {
     "compute-frozen": ["warning nova-compute-frozen of "],
     "conductor-down": ["warning nova-controller-not-running of "],
     "conf-listen": ["warning nova-conf-wrong of ", "note nova-conf-not-applied of "],
-    "conf-address": ["warning nova-conf-wrong of ", "warning compute-node-outdated of "],
+    # An earlier fault had switched the devices of both namespaces off and on.
+    "conf-address": [
+        "error namespace-route-wrong of ",
+        "warning nova-conf-wrong of ",
+        "warning compute-node-outdated of ",
+        "warning namespace-route-wrong of ",
+    ],
     "dhcp-agent-down": ["warning network-agent-not-running of "],
     "qemu-stopped": ["error qemu-monitor-dead of vm-tenant"],
     "virsh-suspend": ["error paused-or-crashed-guest of vm-duo"],
@@ -191,7 +197,7 @@ FOUND = {
     "ports-leaked": ["warning port-of-no-server of "],
     "stale-ovs-rows": ["warning tap-orphan of "],
     "router-port-down": ["error network-namespace-wrong of "],
-    "router-route-gone": ["error network-namespace-wrong of "],
+    "router-route-gone": ["error namespace-route-wrong of "],
     "flow-table-gone": ["error port-without-flows of vm-data"],
     "iface-id-gone": ["error tap-missing-or-miswired of vm-plain"],
     "fip-address-gone": ["error floating-ip-not-translated of vm-linux"],

@@ -321,3 +321,34 @@ def test_a_record_from_before_stein_has_no_ratio(host: RecordedHost, ratio: Any)
     _ratio(host, ratio)
 
     assert host.findings() == []
+
+
+def _aggregate(host: RecordedHost, listed: list[str]) -> None:
+    """Put the host into an aggregate of nova, and its provider into these of placement."""
+    rows = {
+        "aggregates": (["id", "uuid", "name"], [[1, AGGREGATE, "agg-ssd"]]),
+        "aggregate_hosts": (["id", "host", "aggregate_id"], [[1, "vm", 1]]),
+    }
+    for answer in host.bundle.answers:
+        for table, (columns, cells) in rows.items():
+            if answer.query.endswith(f" FROM nova_api.{table}") and answer.query.startswith(
+                "SELECT"
+            ):
+                host.set("nova-db", answer.query, {"columns": columns, "rows": cells})
+        if "/aggregates" in answer.query and answer.layer == "placement":
+            host.set("placement", answer.query, {**answer.value, "aggregates": listed})
+
+
+AGGREGATE = "5a5a5a5a-0000-4000-8000-5a5a5a5a5a5a"
+
+
+def test_placement_aggregates_differ(host: RecordedHost) -> None:
+    _aggregate(host, [])
+
+    assert "Host vm is in aggregate agg-ssd in nova, but not in placement" in host.headlines()
+
+
+def test_placement_has_aggregates_of_its_own(host: RecordedHost) -> None:
+    _aggregate(host, [AGGREGATE, "6b6b6b6b-0000-4000-8000-6b6b6b6b6b6b"])
+
+    assert not any("agg-ssd in" in line for line in host.headlines())

@@ -254,3 +254,17 @@ def test_a_guest_that_never_left_for_its_resize_has_its_disk(host: RecordedHost)
     host.remove(f"{host.folder('vm-verify')}_resize")
 
     assert not any("resize-source-copy-missing" in line for line in host.findings())
+
+
+def test_nova_folder_not_writable(host: RecordedHost) -> None:
+    host.file(f"{host.top}/locks", mode="40700", uid=0, gid=0, user="root", group="root")
+
+    assert host.headlines() == [
+        "nova-compute on vm (user nova) can't write to …/instances/locks: mode 0700, owner root:root"
+    ]
+
+
+def test_a_folder_that_nova_may_write_as_another_account_is_open(host: RecordedHost) -> None:
+    host.file(f"{host.top}/locks", mode="40777", uid=0, gid=0, user="root", group="root")
+
+    assert host.findings() == []

@@ -381,3 +381,34 @@ def test_firmware_state_missing_of_the_secret(host: RecordedHost) -> None:
     assert host.headlines() == [
         "vm-stopped's TPM state is encrypted with secret 0f3c6f0e, but nova's record has secret another",
     ]
+
+
+PINNED = "grep -E '^(Name|Cpus_allowed_list):' /proc/16692/task/*/status"
+"""The threads of vm-duo's QEMU in the recording with control groups."""
+
+
+def _taskset(host: RecordedHost, cpus: str) -> None:
+    threads = host.last("kernel", PINNED).value
+    host.set("kernel", PINNED, {tid: {**thread, "cpus": cpus} for tid, thread in threads.items()})
+
+
+def test_threads_pinned_by_hand(grouped: RecordedHost) -> None:
+    _taskset(grouped, "1")
+
+    [line] = grouped.headlines()
+    assert line.startswith(
+        "All threads of vm-duo's QEMU may run on host CPU 1 only; libvirt gave them 0,1"
+    )
+
+
+def test_threads_that_libvirt_pins_are_not_pinned_by_hand(grouped: RecordedHost) -> None:
+    _taskset(grouped, "1")
+    for query in ("virsh dumpxml instance-00000005", "virsh dumpxml --inactive instance-00000005"):
+        text = grouped.last("libvirt", query).value
+        grouped.set(
+            "libvirt",
+            query,
+            text.replace("<vcpu placement='static'", "<vcpu placement='static' cpuset='1'"),
+        )
+
+    assert not any("may run on host CPU" in line for line in grouped.headlines())

@@ -9,6 +9,7 @@ import pytest
 from tests.conftest import RecordedHost
 
 from hoodsnap.bundle import Answer
+from hoodsnap.facts.database.request_spec import RequestSpec
 
 MOVE = "77777777-0000-4000-8000-000000000000"
 LONG_AGO = "2026-11-23 01:00:00"
@@ -614,3 +615,21 @@ def test_a_live_migration_that_ended_this_minute_is_still_recorded_here(host: Re
     state(host, "vm-plain", *OFF)
 
     assert about(host, "vm-plain") == []
+
+
+def test_a_request_demands_a_host_that_nova_does_not_have(host: RecordedHost) -> None:
+    uuid = host.uuid("vm-plain")
+    guest = host.guest("vm-plain")
+    assert guest.instance is not None and isinstance(guest.instance.request_spec, RequestSpec)
+    spec = json.loads(str(guest.instance.request_spec.raw["spec"]))
+    data = spec["nova_object.data"]
+    for hosts, found in (
+        (["vm"], []),
+        (
+            ["compute-old"],
+            ["vm-plain's request spec demands host compute-old, which nova does not have"],
+        ),
+    ):
+        data["force_hosts"] = hosts
+        host.row("request_specs", uuid, spec=json.dumps(spec))
+        assert host.headlines() == found

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from tests.conftest import RecordedHost
 
+from hoodsnap.findings.advice import instructions
 from hoodsnap.phrase import brief
 
 
@@ -153,4 +154,72 @@ def test_ovns_metadata_namespace_is_missing(host: RecordedHost) -> None:
     host.set(
         "network", NAMES, [*rows, {"name": f"ovnmeta-{other}"}, {"name": f"ovnmeta-{network}"}]
     )
+    assert host.findings() == []
+
+
+def test_namespace_route_wrong_without_the_external_subnet(host: RecordedHost) -> None:
+    """One host's recording has the guests' subnets only: the route is missing all the same."""
+    [name] = _names(host, "qrouter-")
+    query = _own(host, name, "route")
+    host.set(
+        "network",
+        query,
+        [row for row in host.last("network", query).value if row["dst"] != "default"],
+    )
+    external = {
+        port.network_id
+        for port in host.report().cloud.ports.by_id.values()
+        if port.device_owner == "network:router_gateway"
+    }
+    for answer in host.bundle.answers:
+        if answer.layer == "neutron" and "/subnets" in answer.query and answer.error is None:
+            kept = [row for row in answer.value["subnets"] if row["network_id"] not in external]
+            host.set("neutron", answer.query, {**answer.value, "subnets": kept})
+
+    [line] = host.headlines()
+    assert line.startswith(f"{brief(name)} has no default route, but router ")
+
+
+def test_namespace_route_wrong(host: RecordedHost) -> None:
+    name = f"qdhcp-{_port(host, 'vm-plain')['network_id']}"
+    query = _own(host, name, "route")
+    host.set(
+        "network",
+        query,
+        [row for row in host.last("network", query).value if row["dst"] != "default"],
+    )
+
+    assert host.headlines() == [f"{brief(name)}'s default route is missing; neutron has 10.20.0.1"]
+
+
+def _give(host: RecordedHost, query: str, device: str, ip: str) -> None:
+    links = json.loads(json.dumps(host.last("network", query).value))
+    [link] = [link for link in links if link["ifname"].startswith(device)]
+    link["addr_info"].append({"family": "inet", "local": ip, "prefixlen": 24, "scope": "global"})
+    host.set("network", query, links)
+
+
+def test_address_used_twice(host: RecordedHost) -> None:
+    port = _port(host, "vm-plain")
+    ip, name = port["fixed_ips"][0]["ip_address"], f"qdhcp-{port['network_id']}"
+    _give(host, _own(host, name, "address"), "tap", ip)
+
+    [line] = host.headlines()
+    assert line.startswith(f"vm-plain's address {ip} is also on {brief(name)}'s device tap")
+    steps = [
+        command.text
+        for step in instructions(host.report().findings[0])
+        for command in step.commands
+    ]
+    assert any(step.startswith(f"ip -n {name} address del {ip}/24 dev tap") for step in steps)
+
+
+def test_another_network_may_have_the_same_address(host: RecordedHost) -> None:
+    ip = _port(host, "vm-plain")["fixed_ips"][0]["ip_address"]
+    [other] = [
+        name for name in _names(host, "qdhcp-") if _port(host, "vm-plain")["network_id"] not in name
+    ]
+    _give(host, _own(host, other, "address"), "tap", ip)
+    _give(host, "ip -j address", "lo", ip)
+
     assert host.findings() == []

@@ -198,6 +198,67 @@ def _tree(host: Host) -> Iterator[Problem]:
 
 
 @check(Severity.WARNING)
+def placement_aggregates_differ(host: Host) -> Problems:
+    """Placement and nova have the host in different aggregates.
+
+    nova copies the membership of a host aggregate to placement when a host is added or removed.
+    With `limit_tenants_to_placement_aggregate`, availability zones in placement or isolated
+    aggregates, the scheduler reads placement's copy: if the host is missing in it, nothing is
+    placed on the host for that aggregate ("No valid host"). Causes: placement did not answer when
+    the host was added, or its provider was made again.
+
+    Authority: nova's aggregates.
+
+    Traps: Placement also has aggregates of its own, which share storage: only those that nova has
+    are compared. nova before Rocky does not copy them.
+
+    Next: Compare both sides:
+
+        openstack aggregate list --long
+        openstack --os-placement-api-version 1.19 resource provider aggregate list PROVIDER
+
+    If nova's aggregates are right, copy them to placement, for all hosts. It adds what is missing,
+    and guests are not affected:
+
+        nova-manage placement sync_aggregates --verbose
+
+    If placement has the host in an aggregate that the host has left, remove it there: set the
+    aggregates that remain.
+
+    It worked if placement lists the UUIDs of the host's aggregates:
+
+        openstack --os-placement-api-version 1.19 resource provider aggregate list PROVIDER
+
+    Not yet: Do not delete the resource provider. Do not remove the host from its aggregate while it
+    has servers of that zone.
+
+    Source: nova compute/api.py `AggregateAPI.add_host_to_aggregate`; nova cmd/manage.py
+    `sync_aggregates`; nova scheduler/request_filter.py.
+    """
+    provider = host.provider
+    if provider is None or not host.release.since(Release.ROCKY):
+        return
+    for uuid, (name, hosts, listing) in host.records.aggregates.items():
+        inside, copied = host.nova_name in hosts, uuid in provider.aggregates
+        if inside == copied:
+            continue
+        has = "but not in placement" if inside else "in placement, but not in nova"
+        where = "in nova, " if inside else ""
+        yield problem(
+            f"Host {host.nova_name} is in aggregate {name} {where}{has}",
+            hears(
+                listing,
+                "aggregate",
+                f"aggregate_hosts[host={host.nova_name}]",
+                name=name,
+                host=host.nova_name if inside else None,
+            ),
+            says(provider, aggregates=uuid if copied else None),
+            PROVIDER=provider.uuid,
+        )
+
+
+@check(Severity.WARNING)
 def capacity_lie(host: Host) -> Problems:
     """The scheduler overestimates the free resources of this host.
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
 from datetime import timedelta
+from functools import partial
 
 from hoodsnap import phrase
 from hoodsnap.check import Problems, check, problem
@@ -14,6 +17,7 @@ from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.database.instance import Instance
 from hoodsnap.facts.fact import UnheardError, known
+from hoodsnap.facts.host.access import PASS, READ, WRITE, User
 from hoodsnap.facts.host.instances_directory import Folder
 
 FEW = 2
@@ -137,6 +141,84 @@ def _has_a_folder(guest: Guest) -> bool:
         return False
     states = ("active", "paused", "stopped", "suspended", "rescued", "resized")
     return record.vm_state in states and bool(record.launched_at)
+
+
+@check(Severity.WARNING)
+def nova_folder_not_writable(host: Host) -> Problems:
+    """nova-compute cannot write to a folder of the instances directory.
+
+    nova-compute locks, downloads and creates files there as its own user. Without access to `locks`
+    or `_base`, no server can be started, resized or rebuilt on this host; without access to a
+    server's folder, only that server cannot. Running guests notice nothing. Causes: a command that
+    was run as root, `chmod` or `chown` over the whole directory, files restored from a backup.
+
+    Authority: The kernel. nova's user is the one that owns most folders here.
+
+    Traps: If nova-compute runs as root, it may write everywhere. With an access control list, mode
+    and owner do not decide. On a network file system, the file server decides.
+
+    Next: Check owner and mode of the folder and of its parent, and nova-compute's user:
+
+        ls -ld PATH INSTANCES_PATH
+        ps -C nova-compute -o user,pid,args
+
+    If the owner is wrong, give the folder back to nova's user:
+
+        chown OWNED PATH
+
+    If nova's user may not write, let it:
+
+        chmod u+rwx CLOSED
+
+    It worked if the folder has nova's user, with rwx:
+
+        ls -ld PATH INSTANCES_PATH
+
+    Not yet: Do not run `chown -R` on the instances directory: libvirt has given the disks of
+    running guests to QEMU's user. Do not start, resize or rebuild servers on this host.
+
+    Source: nova virt/libvirt/utils.py, imagebackend.py `cache`; oslo.concurrency lockutils
+    `external_lock`.
+    """
+    if not host.images.tops:
+        raise UnheardError("the instances directory was not collected")
+    top = host.images.tops[0]
+    paths = [top, f"{top}/_base", f"{top}/locks", *_own_folders(host)]
+    found = (known(partial(host.images.entry, path)) for path in paths)
+    folders = [entry for entry in found if entry is not None and entry.type == "d"]
+    owners = Counter((entry.uid, entry.gid) for entry in folders).most_common(1)
+    if not owners or owners[0][1] == 1:
+        return
+    uid, gid = owners[0][0]
+    if not uid or gid is None:  # root may write everywhere
+        return
+    user = User(uid, gid, None)
+    named = next(entry for entry in folders if (entry.uid, entry.gid) == (uid, gid))
+    own = f"{named.user or uid}:{named.group or gid}"
+    for entry in folders:
+        on_server = (entry.dev or "0:").startswith("0:")
+        if on_server or user.may(entry, READ + WRITE + PASS):
+            continue
+        its = f"{entry.user or entry.uid}:{entry.group or entry.gid}"
+        mode = (entry.mode or "")[-4:]
+        yield problem(
+            f"nova-compute on {host.name} (user {named.user or uid}) can't write to "
+            f"{phrase.place(entry.path)}: mode {mode}, owner {its}",
+            hears(host.listing, "images", entry.path, path=entry.path, mode=mode, owner=its),
+            hears(host.listing, "images", named.path, path=named.path, owner=own),
+            PATH=entry.path,
+            OWNED=own if entry.uid != uid else "",
+            CLOSED=entry.path if int(entry.mode or "0", 8) & 0o700 != 0o700 else "",
+            INSTANCES_PATH=top,
+        )
+
+
+def _own_folders(host: Host) -> Iterator[str]:
+    """Yield the folders of servers that nova has on this host; a leftover may have any owner."""
+    for uuid, folders in host.images.folders.items():
+        instance = host.instances.by_uuid.get(uuid)
+        if instance is not None and not known(partial(getattr, instance, "deleted")):
+            yield from (folder.path for folder in folders if not folder.suffix)
 
 
 @check(Severity.ERROR)

@@ -24,6 +24,7 @@ from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.domain.hardware import HostDevice, Tpm, home_of, read_cpus, tpm_state
 from hoodsnap.facts.domain.state import ON, DomainState
 from hoodsnap.facts.fact import UnheardError, text
+from hoodsnap.facts.host.cgroup import Cgroup
 from hoodsnap.facts.process.process import Process
 from hoodsnap.phrase import brief, several
 
@@ -163,6 +164,66 @@ def _pinned(pins: Mapping[int, frozenset[int]], most: int | None = None) -> str:
     if most is not None and places:
         return several(places, most)
     return ", ".join(places) or "none"
+
+
+@check(Severity.WARNING, traps=[building, task_in_flight, migrating])
+def threads_pinned_by_hand(
+    guest: Guest, domain: Domain, process: Process, cgroup: Cgroup
+) -> Problems:
+    """QEMU's threads may run on fewer host CPUs than libvirt gave them.
+
+    The guest is slow although nova, libvirt and its control group show no limit. Somebody ran
+    `taskset`, or a tool that distributes processes or interrupts did.
+
+    Authority: The kernel, for where a thread may run; libvirt, for where it should.
+
+    Traps: A definition that pins vCPUs, the emulator or memory, or lets libvirt choose CPUs, is not
+    compared here. A CPU that was switched off and on again is missing in the control groups of
+    older guests, too.
+
+    Next: Compare the CPUs of the threads with libvirt's and with the control group's:
+
+        grep Cpus_allowed_list /proc/PID/task/*/status
+        virsh vcpupin NAME
+        virsh emulatorpin NAME
+
+    If nobody wants this, let all threads run on the CPUs of the control group again, which works at
+    once and changes nothing in the definition:
+
+        taskset -apc CPUS PID
+
+    It worked if all threads have these CPUs:
+
+        grep Cpus_allowed_list /proc/PID/task/*/status
+
+    Not yet: Do not reboot the server for this.
+
+    Source: sched_setaffinity(2); libvirt src/qemu/qemu_process.c `qemuProcessInitCpuAffinity`,
+    `qemuProcessSetupPid`.
+    """
+    if domain.state not in ON or domain.xml.is_placed:
+        return
+    wanted = read_cpus(cgroup.cpus)
+    fewer = {name: cpus for name, cpus in process.thread_cpus.items() if cpus and cpus < wanted}
+    if fewer:
+        places = several(sorted({_cpus(cpus) for cpus in fewer.values()}))
+        some = "All" if len(fewer) == len(process.thread_cpus) else f"{len(fewer)}"
+        yield problem(
+            f"{some} threads of {guest.title}'s QEMU may run on host CPU {places} only; libvirt "
+            f"gave them {_cpus(wanted)}",
+            says(process, pid=process.pid, thread_cpus=_threads_shown(fewer)),
+            says(cgroup, cpus=cgroup.cpus),
+            says(domain, pins=_pinned(domain.pins)),
+            CPUS=cgroup.cpus,
+        )
+
+
+def _cpus(cpus: frozenset[int]) -> str:
+    return ",".join(map(str, sorted(cpus)))
+
+
+def _threads_shown(threads: Mapping[str, frozenset[int]]) -> str:
+    return several((f"{name} at {_cpus(cpus)}" for name, cpus in threads.items()), 3)
 
 
 @check(Severity.ERROR, traps=[building, task_in_flight, migrating, resizing])

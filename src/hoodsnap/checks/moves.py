@@ -20,6 +20,7 @@ from hoodsnap.checks.traps import (
 from hoodsnap.evidence import Evidence, Severity, derives, hears, says
 from hoodsnap.facts.api.port import Port
 from hoodsnap.facts.api.server import Server
+from hoodsnap.facts.api.service import read_services
 from hoodsnap.facts.clock import moment, since_written
 from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.cloud.guest import Guest
@@ -37,6 +38,9 @@ BY_A_MIGRATION = frozenset(
     [PauseReason.MIGRATION, PauseReason.POSTCOPY, PauseReason.POSTCOPY_FAILED]
 )
 """libvirt's reasons for a pause that a migration makes."""
+
+SHOWN = 3
+"""Number of compute services that the evidence of an unknown host shows."""
 
 ACTIONS = {
     "evacuation": "evacuate",
@@ -539,12 +543,14 @@ def request_spec_skew(guest: Guest, cloud: Cloud, instance: Instance) -> Problem
 
     Traps: A server without a zone may go anywhere. During a resize nova searches for the new
     flavor. The image of a server that boots from a volume has no meaning here. nova before Newton
-    keeps no request.
+    keeps no request. A host that the owner demanded may have left the cloud since (a note): nova
+    drops that demand when the server is moved.
 
     Next: Check the zone, the flavor and the image, and compare them with the evidence:
 
         openstack server show UUID
         openstack aggregate list --long
+        openstack compute service list
 
     If the zone differs because the host was moved, put the host back into its former aggregate. No
     command writes a missing request; stops, starts and reboots work without it.
@@ -574,6 +580,7 @@ def request_spec_skew(guest: Guest, cloud: Cloud, instance: Instance) -> Problem
         )
         return
     yield from _other_flavor(guest, instance, request_spec)
+    yield from _unknown_host(guest, cloud, request_spec)
     if instance.image is not None and request_spec.image not in (None, instance.image):
         own, its = (_named(cloud, image) for image in (instance.image, request_spec.image))
         yield problem(
@@ -592,6 +599,33 @@ def request_spec_skew(guest: Guest, cloud: Cloud, instance: Instance) -> Problem
             says(instance, host=instance.host),
             says(request_spec, zone=request_spec.zone),
             hears(zone[1], "aggregate", f"host={guest.host.nova_name}", zone=zone[0]),
+        )
+
+
+def _unknown_host(guest: Guest, cloud: Cloud, request_spec: RequestSpec) -> Iterator[Problem]:
+    """Yield each host in the request that has no compute service."""
+    wanted = request_spec.destination
+    if not request_spec.forced and wanted is None:
+        return
+    listed = [service for service in read_services(cloud.bundle) if "compute" in service.binary]
+    hosts = {service.host for service in listed}
+    if not listed or (guest.host is not None and guest.host.nova_name not in hosts):
+        return  # the list is of another cloud, or of some cells only
+    if wanted is not None and wanted not in hosts:
+        yield problem(
+            f"{guest.title}'s request spec sends its next move to host {wanted}, which nova does "
+            "not have",
+            says(request_spec, destination=wanted),
+            *(says(service, host=service.host) for service in listed[:SHOWN]),
+        )
+    # nova ignores forced hosts on a move since Newton; only a build that is retried obeys them.
+    if request_spec.forced and not hosts & {*request_spec.forced}:
+        demanded = several(request_spec.forced)
+        yield problem(
+            f"{guest.title}'s request spec demands host {demanded}, which nova does not have",
+            says(request_spec, forced=", ".join(request_spec.forced)),
+            *(says(service, host=service.host) for service in listed[:SHOWN]),
+            severity=Severity.NOTE,
         )
 
 

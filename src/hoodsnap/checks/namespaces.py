@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import ip_address
 from typing import Any
 
+from hoodsnap.bundle import Answer
 from hoodsnap.check import Problem, Problems, check, problem
 from hoodsnap.checks.traps import just_changed, passed_through
 from hoodsnap.evidence import Severity, hears, says
 from hoodsnap.facts.api.port import Port
+from hoodsnap.facts.api.subnet import Router
 from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host
-from hoodsnap.facts.fact import UnheardError, is_true
+from hoodsnap.facts.fact import UnheardError, is_true, known
 from hoodsnap.facts.host.namespace import Namespace
 from hoodsnap.phrase import brief, several
 
@@ -28,8 +30,8 @@ def network_namespace_wrong(host: Host, cloud: Cloud) -> Problems:
     """A router, DHCP or metadata namespace is missing or incomplete.
 
     neutron's agents route, give out addresses and serve metadata in network namespaces of the host.
-    neutron lists the port there as ACTIVE. Without the namespace, its device, address or default
-    route, the guests of its network cannot leave the network, get no address, or get no metadata.
+    neutron lists the port there as ACTIVE. Without the namespace, its device or its address, the
+    guests of its network cannot leave the network, get no address, or get no metadata.
     Causes: somebody deleted the namespace or changed it by hand, the host was rebooted and its
     agent did not start, or Open vSwitch was restarted.
 
@@ -43,7 +45,6 @@ def network_namespace_wrong(host: Host, cloud: Cloud) -> Problems:
 
         ip netns list
         ip -n NAMESPACE address
-        ip -n NAMESPACE route
         openstack network agent list --host HOST
         journalctl -u SERVICE -n 50
 
@@ -96,8 +97,7 @@ def _problems(host: Host, cloud: Cloud, port: Port, name: str) -> Iterator[Probl
     names, listing = host.network.namespace_listing
     network = port.network
     of = f"network {network.name}" if network is not None else f"network {port.network_id}"
-    service = "neutron-dhcp-agent" if name.startswith("qdhcp") else "neutron-l3-agent"
-    words: dict[str, Any] = {"NAMESPACE": name, "HOST": host.nova_name, "SERVICE": service}
+    words = _words(host, name)
     wanted = says(port, id=port.id, addresses=", ".join(port.addresses), host=port.host)
     if name not in names:
         if not _shows_namespaces(host, port):
@@ -117,7 +117,6 @@ def _problems(host: Host, cloud: Cloud, port: Port, name: str) -> Iterator[Probl
     if off := [device for device in sorted(space.down) if device.endswith(port.id[:11])]:
         found = hears(space.said["address"], "namespace", name, **{off[0]: "down"})
         yield problem(f"{brief(name)}'s device {off[0]} of {of} is down", wanted, found, **words)
-    yield from _routes(host, port, space, words)
 
 
 def _shows_namespaces(host: Host, port: Port) -> bool:
@@ -150,14 +149,17 @@ def _routes(
     subnets = [
         subnet for subnet in host.ports.subnets_of.get(port.network_id or "", ()) if subnet.is_ipv4
     ]
-    if not subnets:
-        return  # those of external networks are collected with all hosts only
-    wanted = {subnet.gateway for subnet in subnets if subnet.gateway}
     try:
         ways = space.gateways
     except UnheardError:
         return
-    if any(way not in wanted for way in ways) or (is_router and wanted and not ways):
+    if not subnets:
+        yield from _without_route(port, router, space, ways, words)
+        return
+    wanted = {subnet.gateway for subnet in subnets if subnet.gateway}
+    # A DHCP server has a default route through a subnet that it serves.
+    needed = {it.gateway for it in subnets if it.gateway and (is_router or it.serves_dhcp)}
+    if any(way not in wanted for way in ways) or (needed and not ways):
         route = hears(space.said["route"], "namespace", space.name, gateway=", ".join(ways) or None)
         subnet = next((one for one in subnets if one.gateway), None)
         asked = (
@@ -173,7 +175,184 @@ def _routes(
             headline = (
                 f"{brief(space.name)} has a default route to {several(ways)}, neutron no gateway"
             )
-        yield problem(headline, *asked, route, **words)
+        severity = None if is_router else Severity.WARNING
+        yield problem(headline, *asked, route, severity=severity, **words)
+
+
+def _without_route(
+    port: Port,
+    router: Router | None,
+    space: Namespace,
+    ways: Sequence[str],
+    words: Mapping[str, Any],
+) -> Iterator[Problem]:
+    """Report a router without a default route, where the external subnet was not collected.
+
+    A subnet may have no gateway, but then nothing outside of it is reachable, and nobody needs
+    floating IPs or the translation of leaving packets.
+    """
+    if ways or router is None or not any("." in ip for ip in port.addresses):
+        return
+    if is_true(lambda: router.translates):
+        yield problem(
+            f"{brief(space.name)} has no default route, but router {brief(router.id)} translates "
+            "its guests' packets to the external network",
+            says(port, id=port.id, addresses=", ".join(port.addresses)),
+            hears(space.said["route"], "namespace", space.name, gateway=None),
+            **words,
+        )
+
+
+@check(Severity.ERROR)
+def namespace_route_wrong(host: Host) -> Problems:
+    """A router or DHCP server has no default route, or one to a wrong gateway.
+
+    Without it, a router sends nothing outside: its guests reach their own networks only, and
+    nobody reaches their floating IPs. A DHCP server (a warning) does not reach name servers outside
+    of its network. Causes: the route was deleted by hand, a device was switched off and on, or the
+    subnet's gateway was changed while the agent was down.
+
+    Authority: neutron, for the subnet's gateway; the kernel, for the route.
+
+    Traps: A subnet without a gateway needs no default route. A router's owner may have given it a
+    default route of its own. Highly available and distributed routers have theirs elsewhere.
+
+    Next: Check the routes, the router's external network and whether the agent is alive:
+
+        ip -n NAMESPACE route
+        openstack subnet list --long
+        openstack network agent list --host HOST
+
+    Restart the agent, which writes the routes again; namespaces that are complete stay as they are:
+
+        systemctl restart SERVICE
+
+    It worked if the namespace has a default route to the subnet's gateway a minute later:
+
+        ip -n NAMESPACE route
+
+    Not yet: Do not set the router's gateway anew: it may get another address. Do not reboot guests
+    for this.
+
+    Source: neutron agent/l3/router_info.py `_external_gateway_added`; agent/linux/dhcp.py
+    `DeviceManager._set_default_route`.
+    """
+    reason: UnheardError | None = None
+    for port in host.ports.by_id.values():
+        try:
+            name = _name_of(host, port)
+            space = host.network.namespaces.get(name or "")
+            if name is not None and space is not None:
+                yield from _routes(host, port, space, _words(host, name))
+        except UnheardError as unheard:
+            reason = reason or unheard
+    if reason is not None:
+        raise reason
+
+
+def _words(host: Host, name: str) -> Mapping[str, Any]:
+    service = "neutron-dhcp-agent" if name.startswith("qdhcp") else "neutron-l3-agent"
+    return {"NAMESPACE": name, "HOST": host.nova_name, "SERVICE": service}
+
+
+@check(Severity.ERROR)
+def address_used_twice(host: Host, cloud: Cloud) -> Problems:
+    """A device of this host has an address that neutron gave to a guest in the same network.
+
+    Both answer for the address, and every machine of the network sends to whichever answered last.
+    The guest loses connections at random. Causes: an address that was added by hand for a test, and
+    an agent that did not remove it.
+
+    Authority: neutron, for which port has the address.
+
+    Traps: Two networks may have the same addresses: only devices in the guest's own network count.
+    A port that neutron just changed.
+
+    Next: Check which device has the address, and which port:
+
+        ip -n NAMESPACE address
+        ip -brief address
+        openstack port list --fixed-ip ip-address=ADDRESS --long
+
+    If the device belongs to neutron's DHCP server or router, remove the address from the device;
+    neutron has other addresses for it:
+
+        ip -n NAMESPACE address del PREFIXED dev DEVICE
+
+    If the device belongs to the host, find out first who uses the address. Then remove it from
+    the device, which interrupts connections of the host to that address:
+
+        ip address del PREFIXED dev OWN_DEVICE
+
+    It worked if only the guest's port has the address:
+
+        ip -n NAMESPACE address
+        ip -brief address
+
+    Not yet: Do not give the guest another address, and do not reboot it.
+
+    Source: neutron agent/linux/dhcp.py `DeviceManager.setup`; RFC 5227.
+    """
+    owned: dict[str, list[tuple[Guest, Port, str]]] = {}
+    for guest in cloud.guests_of(host):
+        for port in guest.ports or ():
+            for ip in () if just_changed(port) else port.addresses:
+                owned.setdefault(_plain(ip), []).append((guest, port, port.network_id or ""))
+    for name, space in sorted(host.network.namespaces.items()):
+        devices = known(lambda: space.devices) or {}  # noqa: B023
+        for device, prefixed in ((one, ip) for one in devices for ip in devices[one]):
+            for guest, port, network in owned.get(_plain(prefixed.partition("/")[0]), ()):
+                if network == _network_in(host, name, device) and port.id[:11] not in device:
+                    answer = space.said["address"]
+                    yield _duplicate(host, guest, port, answer, name, device, prefixed)
+    own = host.network.devices
+    bridges = _provider_bridges(host)
+    for device, prefixed in ((one, ip) for one in own[0] for ip in own[0][one]) if own else ():
+        for guest, port, _ in owned.get(_plain(prefixed.partition("/")[0]), ()):
+            physical = known(lambda: port.network.physical if port.network else None)  # noqa: B023
+            if device == port.tap or (physical is not None and bridges.get(device) == physical):
+                assert own is not None  # noqa: S101 (else there is no device)
+                yield _duplicate(host, guest, port, own[1], None, device, prefixed)
+    if not host.network.namespaces and own is None:
+        raise UnheardError("the host's addresses were not collected")
+
+
+def _network_in(host: Host, name: str, device: str) -> str | None:
+    """Return the network that a device in a namespace is in; None if that is not known."""
+    if name.startswith("qdhcp-") and device.startswith("tap"):
+        return name.removeprefix("qdhcp-")
+    ports = host.ports.by_prefix.get(device[3:], ()) if device[2:3] == "-" else ()
+    return ports[0].network_id if len(ports) == 1 else None
+
+
+def _provider_bridges(host: Host) -> Mapping[str, str]:
+    """Return bridge → the physical network that it leads to, of this host's agents."""
+    agents = [it for it in (host.ports.agents or {}).values() if it.host == host.nova_name]
+    mapped = (known(lambda: agent.bridge_mappings) or {} for agent in agents)  # noqa: B023
+    return {bridge: network for pairs in mapped for network, bridge in pairs.items()}
+
+
+def _duplicate(
+    host: Host,
+    guest: Guest,
+    port: Port,
+    answer: Answer,
+    name: str | None,
+    device: str,
+    prefixed: str,
+) -> Problem:
+    ip = prefixed.partition("/")[0]
+    where = f"{brief(name)}'s device {device}" if name else f"host {host.name}'s device {device}"
+    return problem(
+        f"{guest.title}'s address {ip} is also on {where}",
+        says(port, id=port.id, addresses=", ".join(port.addresses)),
+        hears(answer, "namespace" if name else "host", name or device, **{device: prefixed}),
+        NAMESPACE=name or "",
+        ADDRESS=ip,
+        PREFIXED=prefixed,
+        DEVICE=device if name else "",
+        OWN_DEVICE="" if name else device,
+    )
 
 
 def _without_metadata(host: Host, cloud: Cloud) -> Iterator[Problem]:

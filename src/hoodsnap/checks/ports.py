@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from hoodsnap.check import Problems, check, problem
 from hoodsnap.checks.traps import (
@@ -160,12 +161,26 @@ def port_binding_bad(
     If the port is administratively down and nobody did that on purpose, enable it, which connects
     the guest to its network:
 
-        openstack port set --enable PORT
+        openstack port set --enable DISABLED_PORT
 
-    If the port is not bound or not wired, and the agent is alive, bind the port again:
+    If the port is not bound, and the agent is alive, bind the port again:
 
         openstack network agent show AGENT -c alive -c configuration
-        openstack port set --host HOST PORT
+        openstack port set --host HOST UNBOUND_PORT
+
+    If the port is bound and DOWN although the agent is alive, the agent has removed its wiring.
+    Enabling or binding the port again does not bring it back. Compare the interfaces with the
+    port's id, and the port's rules:
+
+        ovs-vsctl --columns=name,ofport,error,external_ids list Interface
+        openstack network agent show WIRING_AGENT -c alive -c configuration
+
+    Then, once the server's volumes and ports are confirmed to be right, plug the port in again: a
+    hard reboot does so, which switches the guest off and on:
+
+        openstack server volume list GUEST
+        openstack port list --server GUEST
+        openstack server reboot --hard GUEST
 
     It worked if the port is up, bound and ACTIVE:
 
@@ -184,24 +199,40 @@ def port_binding_bad(
             unbound.add(port.id)
             state = says(port, id=port.id, vif_type=port.vif_type, host=port.host)
             headline = f"{guest.title}'s {port.title} is not bound: {port.vif_type} on {port.host}"
-            yield problem(headline, state, PORT=port.id, AGENT=_agent_of(guest))
+            yield problem(headline, state, **_bind_again(guest, port.id))
         elif not port.admin_state_up and (running := _running(guest)):
             state = says(port, id=port.id, admin_state_up=False)
             headline = f"{guest.title}'s {port.title} is disabled (admin_state_up = False)"
             severity = Severity.WARNING
-            yield problem(headline, state, running, severity=severity, PORT=port.id, AGENT="")
+            words = {**_NONE, "DISABLED_PORT": port.id}
+            yield problem(headline, state, running, severity=severity, PORT=port.id, **words)
         elif _should_be_wired(port) and port.status == "DOWN" and (running := _running(guest)):
             state = says(port, id=port.id, status=port.status, host=port.host)
             headline = f"{guest.title}'s {port.title} is DOWN in neutron, but the guest runs"
-            yield problem(headline, state, running, PORT=port.id, AGENT=_agent_of(guest))
+            words = {**_NONE, "GUEST": guest.uuid, "WIRING_AGENT": _agent_of(guest)}
+            yield problem(headline, state, running, PORT=port.id, **words)
     for vif in instance.network_info if instance is not None else ():
         if vif.type in NOT_BOUND and vif.id not in unbound:
             assert instance is not None  # noqa: S101 (else it has none)
             cached = says(instance, network_info=f"{vif.id}: {vif.type}")
             headline = f"nova's info cache has {guest.title}'s port {brief(vif.id)} as {vif.type}"
-            yield problem(headline, cached, PORT=vif.id, AGENT=_agent_of(guest))
+            yield problem(headline, cached, **_bind_again(guest, vif.id))
     if ports is None:
         raise UnheardError(guest.unheard["neutron"])
+
+
+_NONE: Mapping[str, Any] = {
+    "AGENT": "",
+    "WIRING_AGENT": "",
+    "DISABLED_PORT": "",
+    "UNBOUND_PORT": "",
+    "GUEST": "",
+}
+"""Placeholders of the steps that do not apply to a problem."""
+
+
+def _bind_again(guest: Guest, port: str) -> dict[str, Any]:
+    return {**_NONE, "PORT": port, "UNBOUND_PORT": port, "AGENT": _agent_of(guest)}
 
 
 def _agent_of(guest: Guest) -> str | None:

@@ -173,7 +173,12 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
     # No agent on the host does what neutron requests.
     "network-agent-dead": ("port-binding-bad", "port-without-flows"),
     # The agent's bridge is gone with everything in it.
-    "agent-bridge-missing": ("port-binding-bad", "tap-missing-or-miswired", "port-without-flows"),
+    "agent-bridge-missing": (
+        "port-binding-bad",
+        "tap-missing-or-miswired",
+        "port-without-flows",
+        "switch-interface-faulty",
+    ),
     # Nothing answers, routes or translates in a namespace that is not there.
     "network-namespace-wrong": ("floating-ip-not-translated", "dhcp-entry-missing"),
     # Domain and Open vSwitch have the same wrong id.
@@ -209,6 +214,8 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
     "clocks-apart": ("service-report-in-future",),
     # Another server's request spec has another flavor and image.
     "row-of-another-instance": ("request-spec-skew",),
+    # The host was added to an aggregate in nova's database, not through its API.
+    "availability-zone-differs": ("placement-aggregates-differ",),
     # The host was moved into another zone, which the request names.
     "request-spec-skew": ("availability-zone-differs",),
     # The disk's header names another base image than the one QEMU uses.

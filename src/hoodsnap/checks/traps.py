@@ -18,7 +18,7 @@ from hoodsnap.facts.database.block_device_mapping import BlockDeviceMapping
 from hoodsnap.facts.database.instance import Instance
 from hoodsnap.facts.database.migration import ARMED, Migration
 from hoodsnap.facts.domain.state import ShutoffReason
-from hoodsnap.facts.fact import UnheardError
+from hoodsnap.facts.fact import UnheardError, known
 
 JUST = timedelta(minutes=10)
 """Time for which an operation that nova started may still be in progress."""
@@ -281,6 +281,10 @@ def just_ordered(guest: Guest) -> bool:
     if not guest.mapping.there:
         return False
     ordered, asked = moment(guest.mapping.created_at), guest.mapping.said["row"].at
+    # nova maps the server to its cell before it sends the build to a host.
+    launched = known(lambda: moment(guest.instance.launched_at) if guest.instance else None)
+    if launched is not None and guest.runs and asked - launched > EARLIER:
+        return False
     return ordered is not None and asked - ordered < RIPE
 
 

@@ -89,7 +89,7 @@ class PortApi:
         groups = {group for port in guests for group in _texts(port.get("security_groups"))}
         tasks: list[Callable[[], object]] = [
             *self._of_all(host, "/networks", "id", networks),
-            *self._of_all(host, "/subnets", "network_id", theirs),
+            *self._of_all(host, "/subnets", "network_id", networks),
             *self._of_all(host, "/routers", "id", routers),
             *self._of_all(host, "/floatingips", "port_id", {port["id"] for port in guests}),
             *self._of_all(host, "/security-groups", "id", groups),

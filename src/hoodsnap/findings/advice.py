@@ -25,6 +25,7 @@ PLACEHOLDERS: Mapping[str, str] = {
     "PID": "process id of the guest's QEMU",
     "HOST": "name of the compute host in nova",
     "INSTANCES_PATH": "nova.conf's instances_path",
+    "ADDRESS": "IP address",
     "AGENT": "id of the agent, from `openstack network agent list`",
     "ATTACHMENT": "id of the attachment in cinder",
     "BASE": "path of the base image",
@@ -33,17 +34,21 @@ PLACEHOLDERS: Mapping[str, str] = {
     "CHECKPOINT": "name of the checkpoint, from `virsh checkpoint-list`",
     "CELL": "UUID of the cell, from `nova-manage cell_v2 list_cells`",
     "CARD": "name of the card's tap device",
+    "CLOSED": "path of the folder that its owner may not write to",
     "COLUMN": "column of the mapping: cell_id or queued_for_delete",
     "CONSUMER": "UUID of the consumer in placement",
     "COPIED": "target of the disk that is being copied: vda",
     "COPY": "path of a new file on a disk with enough room",
     "COVERED": "folder in which the other file system is mounted",
+    "CPUS": "numbers of host CPUs: 0-3,8",
     "DAEMON": "process id of the daemon",
     "DATABASE": "name of the cell's database",
     "DEVICE": "kernel name of the device: sdb",
+    "DISABLED_PORT": "id of the port, if it is disabled",
     "DISABLED": "name of the host whose service an operator disabled",
     "DISK": "path of the disk",
     "DOMAIN": "name of the domain that QEMU paused",
+    "DUPLICATE": "name of the interface that is to be removed from the switch",
     "EXPORT": "NFS export of the volume, from nova's connection_info",
     "EXTRA_ROW": "path of a file with the server's row of instance_extra, as mysqldump writes it",
     "FILE": "path of the XML file",
@@ -82,10 +87,16 @@ PLACEHOLDERS: Mapping[str, str] = {
     "OTHER": "UUID of the other server",
     "OTHER_FLAVOR": "name of a flavor to resize to",
     "OTHER_PID": "process id of the other QEMU",
+    "OWN_DEVICE": "name of the host's network device",
+    "OWNED": "user and group: nova:nova",
     "OWNER": "id of the project or user that owns the server",
     "PATH": "path of the device or file",
+    "PATCH": "name of the patch port",
+    "PEER": "name of the other patch port of the pair",
     "PLUGGED_ATTACHMENT": "id of the attachment in cinder, if the guest has the volume",
     "PORT": "id of the port",
+    "POLICED": "name of the interface in Open vSwitch",
+    "PREFIXED": "IP address with the length of its prefix: 10.0.0.5/24",
     "PROJECT": "id of the project in keystone",
     "PROVIDER": "UUID of the resource provider",
     "QUESTION": "command whose answer is in doubt",
@@ -101,6 +112,7 @@ PLACEHOLDERS: Mapping[str, str] = {
     "SECRET": "UUID of the secret",
     "SERVER": "UUID of the server that should not have it, or does not exist",
     "SERVICE": "name of the systemd service",
+    "SHAPED": "name of the tap device",
     "SHARE": "source of the share, from /etc/fstab or the volume's connection",
     "SIZE": "size in bytes",
     "SOURCE": "name of the compute host that the server left",
@@ -113,12 +125,15 @@ PLACEHOLDERS: Mapping[str, str] = {
     "TAP": "name of the tap device",
     "TARGET": "target of the disk: vda",
     "TYPE": "machine type",
+    "UNBOUND_PORT": "id of the port, if it is not bound",
     "UNIT": "name of the daemon's systemd unit, from `systemctl list-units`",
     "UNPLUGGED_SERVER": "UUID of the server, if the guest does not have the volume",
     "USER": "id of the user in keystone",
     "VALUE": "value of the column",
+    "VLAN": "number of the VLAN on the integration bridge",
     "VOLUME": "id of the volume",
     "WANTED": "path of the folder that nova.conf names",
+    "WIRING_AGENT": "id of the agent that wires the port",
     "WRONG": "name of the domain that must not run",
     "WWID": "WWID of the multipath map",
     "ZONE": "name of the availability zone",
@@ -137,10 +152,10 @@ READ_ONLY = re.compile(
     r"|ip netns exec \S+ iptables-save -t nat$"
     r"|ovs-vsctl (get|show|(--columns=\S+ )?list)|ovs-ofctl dump-flows|SELECT"
     r"|qemu-img (info|check -f \S+ \S+$)"
-    r"|chronyc tracking"
+    r"|chronyc tracking|tc -s qdisc show"
     r"|virsh (capabilities|checkpoint-(list|dumpxml)|dom(?!rename)\w+|domif-getlink|dumpxml|list"
     r"|managedsave-dumpxml|memtune \S+$|nodeinfo|schedinfo \S+$|secret-list|snapshot-list|uri"
-    r"|vcpucount|vcpupin \S+$|version|blockjob \S+ \S+ --info)"
+    r"|emulatorpin \S+$|vcpucount|vcpupin \S+$|version|blockjob \S+ \S+ --info)"
     r"|openstack [^|>;]*\b(list|show)\b|cinder --os-volume-api-version 3.27 attachment-list"
     r"|nova-manage (cell_v2 (list_cells|verify_instance)|libvirt get_machine_type"
     r"|placement audit --verbose|placement heal_allocations .*--dry-run|volume_attachment show))"

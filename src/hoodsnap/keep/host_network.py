@@ -10,7 +10,7 @@ from hoodsnap.keep.shape import words
 
 OVS_COLUMNS = {
     "Interface": "_uuid,name,type,ofport,admin_state,link_state,external_ids,mac_in_use,mtu"
-    ",ifindex,error",
+    ",ifindex,options,ingress_policing_rate,ingress_policing_burst,error",
     "Port": "_uuid,name,tag,trunks,interfaces,external_ids,other_config",
     "Bridge": "_uuid,name,ports,datapath_type,fail_mode,external_ids",
 }
@@ -19,7 +19,7 @@ OVS_COLUMNS = {
 
 _EXTERNAL_IDS = words(
     "iface-id iface-status attached-mac vm-uuid vm-id ovn-installed skip_cleanup"
-    " net_uuid network_type physical_network segmentation_id tag bridge-id"
+    " net_uuid network_type physical_network segmentation_id tag bridge-id peer"
 )
 
 

@@ -60,6 +60,7 @@ class Provider(Fact):
     places: ClassVar[Mapping[str, tuple[str, str]]] = {
         "inventories": ("inventories", "inventories"),
         "traits": ("traits", "traits"),
+        "aggregates": ("aggregates", "aggregates"),
         "consumers": ("allocations", "allocations"),
     }
 
@@ -97,6 +98,15 @@ class Provider(Fact):
         if not isinstance(listed, list):
             raise UnheardError(f"{what} can't be read")
         return frozenset(trait for trait in listed if isinstance(trait, str))
+
+    @cached_property
+    def aggregates(self) -> frozenset[str]:
+        """UUIDs of the aggregates that the provider is in: nova's, and those of shared storage."""
+        what = "the list of the provider's aggregates"
+        listed = value_of(self.said.get("aggregates"), what, dict[str, object]).get("aggregates")
+        if not isinstance(listed, list):
+            raise UnheardError(f"{what} can't be read")
+        return frozenset(uuid.lower() for uuid in listed if isinstance(uuid, str))
 
     @cached_property
     def consumers(self) -> Mapping[str, Mapping[str, object]]:

@@ -122,6 +122,7 @@ class Port(Fact):
         "addresses": ("port", "fixed_ips"),
         "subnet_ids": ("port", "fixed_ips"),
         "is_filtered": ("port", "port_security_enabled"),
+        "qos_policy": ("port", "qos_policy_id"),
         "drivers": ("port", "binding:vif_details.bound_drivers"),
         "bindings": ("bindings", "bindings"),
     }
@@ -229,6 +230,13 @@ class Port(Fact):
         listed = self.raw.get("fixed_ips")
         ids = (item.get("subnet_id") for item in listed or () if isinstance(item, dict))  # type: ignore[attr-defined]
         return tuple(uuid for uuid in ids if isinstance(uuid, str))
+
+    @property
+    def has_policy(self) -> bool:
+        """True if the port or its network has a QoS policy, which may limit its bandwidth."""
+        network = self.network.raw if self.network is not None else {}
+        asked = (self.raw.get("qos_policy_id"), self.raw.get("qos_network_policy_id"))
+        return any((*asked, network.get("qos_policy_id")))
 
     @property
     def is_filtered(self) -> bool:

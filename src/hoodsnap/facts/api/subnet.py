@@ -110,6 +110,11 @@ class Router(NeutronItem):
         return tuple(ip for ip in ips if isinstance(ip, str))
 
     @property
+    def translates(self) -> bool:
+        """True if packets of its guests leave with the router's own address (SNAT)."""
+        return self._gateway.get("enable_snat") is True
+
+    @property
     def has_own_default(self) -> bool:
         """True if its owner gave it a default route."""
         return any(text(route, "destination") == "0.0.0.0/0" for route in self._list("routes"))

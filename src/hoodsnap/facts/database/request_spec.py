@@ -28,6 +28,8 @@ class RequestSpec(Fact):
         "flavor_name": ("row", "spec.flavor.name"),
         "image": ("row", "spec.image.id"),
         "image_fields": ("row", "spec.image"),
+        "forced": ("row", "spec.force_hosts"),
+        "destination": ("row", "spec.requested_destination.host"),
     }
 
     def where(self, name: str) -> tuple[Answer | None, str]:
@@ -81,6 +83,20 @@ class RequestSpec(Fact):
         if self._data.get("image") is None:
             return None
         return text(fields_of(self._data, "image"), "id") or None
+
+    @property
+    def forced(self) -> tuple[str, ...]:
+        """Hosts that the owner demanded when the server was made; empty for any."""
+        listed = self._data.get("force_hosts")
+        return tuple(map(str, listed)) if isinstance(listed, list) else ()
+
+    @property
+    def destination(self) -> str | None:
+        """Host that the next move must go to; None for any. nova keeps none after a move."""
+        if self._data.get("requested_destination") is None:
+            return None
+        wanted = fields_of(self._data, "requested_destination")
+        return text(wanted, "host") if wanted.get("host") is not None else None
 
     @property
     def image_fields(self) -> Mapping[str, object]:

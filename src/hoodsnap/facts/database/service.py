@@ -223,6 +223,28 @@ class HostRecords:
                 return zone, row.answer
         return None
 
+    @cached_property
+    def aggregates(self) -> Mapping[str, tuple[str, frozenset[str], Answer]]:
+        """UUID of each aggregate → its name, its hosts, and the answer that lists the hosts.
+
+        Raises `UnheardError`.
+        """
+        self.read("aggregates")
+        listing = self.read("aggregate_hosts")
+        members = [row.cells for row in self._tables.of("aggregate_hosts")]
+        found: dict[str, tuple[str, frozenset[str], Answer]] = {}
+        for row in self._tables.of("aggregates"):
+            uuid, number = row.cells.get("uuid"), row.cells.get("id")
+            if not isinstance(uuid, str) or row.cells.get("deleted"):
+                continue
+            hosts = frozenset(
+                str(member.get("host"))
+                for member in members
+                if member.get("aggregate_id") == number and not member.get("deleted")
+            )
+            found[uuid.lower()] = str(row.cells.get("name")), hosts, listing
+        return found
+
     def services_of(self, host: str) -> tuple[Service, ...]:
         """Return the live nova-compute rows of a host, by nova's name. Raises `UnheardError`."""
         if host not in self._services:

@@ -28,6 +28,9 @@ MODULES = frozenset(["dimm", "nvdimm", "virtio-mem", "virtio-pmem", "sgx-epc"])
 """Models of memory devices, whose size libvirt includes in `<memory>`."""
 
 
+_PINS = ("vcpupin", "emulatorpin", "iothreadpin")
+
+
 class Interface(NamedTuple):
     """One `<interface>`."""
 
@@ -190,6 +193,18 @@ class DomainXML:
     def pins(self) -> Mapping[int, frozenset[int]]:
         """vCPU → host CPUs that it may run on; vCPUs that are not pinned are left out."""
         return hardware.read_pins(self._find("cputune"))
+
+    @cached_property
+    def is_placed(self) -> bool:
+        """True if it limits the host CPUs of a thread, or lets libvirt choose them."""
+        tunes = (*self._find("cputune"), *self._find("iothreads"))
+        pins = (tune.find(kind) for tune in tunes for kind in _PINS)
+        chosen = ((one.get("cpuset"), one.get("placement") == "auto") for one in self._find("vcpu"))
+        return (
+            any(pin is not None for pin in pins)
+            or any(cpus or auto for cpus, auto in chosen)
+            or any(True for _ in self._find("numatune"))
+        )
 
     @cached_property
     def vcpu_percent(self) -> int | None:

@@ -12,7 +12,13 @@ from hoodsnap.bundle import Answer
 from hoodsnap.facts.fact import UnheardError, caught, is_true, text, value_of
 from hoodsnap.facts.host.dhcp import DhcpHosts, read_dhcp_hosts
 from hoodsnap.facts.host.flow import PortFlows, read_flows
-from hoodsnap.facts.host.namespace import NAMESPACES, Namespace, addresses_of, read_namespaces
+from hoodsnap.facts.host.namespace import (
+    NAMESPACES,
+    Namespace,
+    addresses_of,
+    devices_of,
+    read_namespaces,
+)
 from hoodsnap.facts.host.tap import NAME, OvsInterface, Tap
 from hoodsnap.facts.layer import NETWORK
 
@@ -133,6 +139,15 @@ class HostNetwork:
     def dhcp(self) -> Mapping[str, DhcpHosts]:
         """Network id → the addresses that the DHCP server on this host gives out."""
         return read_dhcp_hosts(self.said)
+
+    @cached_property
+    def devices(self) -> tuple[Mapping[str, tuple[str, ...]], Answer] | None:
+        """The host's own addresses by device, and the answer that lists them; None if not
+        collected."""
+        answer = self.said.get("ip -j address")
+        if answer is None or answer.error is not None:
+            return None
+        return devices_of(answer.value), answer
 
     @cached_property
     def addresses(self) -> tuple[frozenset[str], Answer] | None:

@@ -36,6 +36,11 @@ class Namespace(NamedTuple):
         return frozenset(ip.partition("/")[0] for ip in addresses_of(self._value("address")))
 
     @property
+    def devices(self) -> Mapping[str, tuple[str, ...]]:
+        """Name of each device → its addresses with the length of their prefix: `10.20.0.1/24`."""
+        return devices_of(self._value("address"))
+
+    @property
     def down(self) -> frozenset[str]:
         """The names of its devices that are switched off."""
         rows = value_of(self.said.get("address"), f"devices of {self.name}", list[dict[str, Any]])
@@ -81,6 +86,12 @@ def read_namespaces(said: Mapping[str, Answer]) -> Mapping[str, Namespace]:
         elif rules := _RULES.fullmatch(query):
             found.setdefault(rules[1], {})["nat"] = answer
     return {name: Namespace(name, answers) for name, answers in found.items()}
+
+
+def devices_of(value: object) -> Mapping[str, tuple[str, ...]]:
+    """Return device → its addresses (`10.20.0.1/24`), from the output of `ip -j address`."""
+    rows = [row for row in value if isinstance(row, dict)] if isinstance(value, list) else []
+    return {str(row.get("ifname")): tuple(addresses_of([row])) for row in rows}
 
 
 def addresses_of(value: object) -> Iterator[str]:

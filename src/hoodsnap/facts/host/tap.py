@@ -50,11 +50,13 @@ class Tap(Fact):
         "switch_up": ("switch", "admin_state"),
         "switch_carrier": ("switch", "link_state"),
         "master": ("links", "master"),
+        "qdisc": ("links", "qdisc"),
         "attached_mac": ("switch", "external_ids:attached-mac"),
         "iface_id": ("switch", "external_ids:iface-id"),
         "vm_uuid": ("switch", "external_ids:vm-uuid"),
         "ofport": ("switch", "ofport"),
         "error": ("switch", "error"),
+        "policing_rate": ("switch", "ingress_policing_rate"),
         "installed": ("switch", "external_ids:ovn-installed"),
         "port_name": ("ports", "name"),
         "row_name": ("switch", "name"),
@@ -148,6 +150,11 @@ class Tap(Fact):
         return text(self._link, "master") if "master" in self._link else None
 
     @property
+    def qdisc(self) -> str | None:
+        """Queueing discipline: `noqueue`, `fq_codel`, `tbf` …; None if it was not collected."""
+        return text(self._link, "qdisc")
+
+    @property
     def is_there(self) -> bool:
         """True if the tap itself exists in the kernel."""
         return "tap" in self.links
@@ -208,6 +215,14 @@ class Tap(Fact):
     def ofport(self) -> int | None:
         """Port number on the bridge; -1 if attaching it failed; None while it is being attached."""
         return self._number("ofport")
+
+    @property
+    def policing_rate(self) -> int | None:
+        """Rate in kbit/s above which Open vSwitch drops what the guest sends; 0 for no limit.
+
+        None if it is not in Open vSwitch, or if the column was not collected.
+        """
+        return self._number("ingress_policing_rate")
 
     @property
     def error(self) -> str | None:

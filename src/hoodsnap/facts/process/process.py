@@ -112,6 +112,7 @@ class Process(Fact):
         "capabilities": ("status", "CapEff"),
         "seccomp": ("status", "Seccomp"),
         "vcpu_threads": ("task", "Cpus_allowed_list"),
+        "thread_cpus": ("task", "Cpus_allowed_list"),
         "control_groups": ("cgroup", ""),
         "graphics": ("cmdline", "-vnc"),
         "exe": ("exe", ""),
@@ -331,6 +332,16 @@ class Process(Fact):
             for user, group in zip(users, groups, strict=True)
             if user is not None and group is not None
         )
+
+    @cached_property
+    def thread_cpus(self) -> Mapping[str, frozenset[int]]:
+        """Name and number of each thread → host processors on which it may run."""
+        what = f"/proc/{self.pid}/task"
+        threads = value_of(self.said.get("task"), what, dict[str, dict[str, str]])
+        return {
+            f"{thread.get('comm', '')} ({tid})": read_cpus(thread.get("cpus"))
+            for tid, thread in threads.items()
+        }
 
     @property
     def control_groups(self) -> tuple[str, ...]:
