@@ -50,7 +50,7 @@ FOUND = {
         "error persistent-xml-foreign-devices of vm-stopped",
         "error uuid-name-chain-broken of vm-stopped",
     ],
-    "saved-behind": ["warning stale-managed-save of vm-config"],
+    "saved-behind": ["warning managed-save-mismatch of vm-config"],
     "attach-unknown-disk": [
         "warning chain-live-vs-persistent of vm-data",
         "warning guest-volume-not-in-bdm of vm-data",

@@ -152,7 +152,19 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
     # nova has given the server up; what is missing is in the finding.
     "server-in-error": ("server-without-domain", "server-without-disk"),
     # Two guests have one disk, and its owner is in the disk's name.
-    "disk-shared-by-two-qemu": ("persistent-xml-foreign-devices", "uuid-name-chain-broken"),
+    "disk-shared-by-two-qemu": (
+        "persistent-xml-foreign-devices",
+        "uuid-name-chain-broken",
+        "disk-of-another-server",
+    ),
+    # The guest only borrows the disk, so neither its name nor nova's records have to match.
+    "disk-of-another-server": (
+        "uuid-name-chain-broken",
+        "persistent-xml-foreign-devices",
+        "chain-live-vs-persistent",
+        "guest-volume-not-in-bdm",
+        "disk-locked-by-another",
+    ),
     # The device is another volume, so all its data is the other volume's.
     "volume-device-wrong-lun": (
         "volume-attached-twice",
@@ -240,12 +252,15 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
     # A guest whose base image is missing can't be started again.
     "backing-file-missing": ("active-but-domain-off",),
     # The guest is off because its memory was saved, and must not start before that is settled.
-    "stale-managed-save": ("active-but-domain-off",),
+    "managed-save-mismatch": ("active-but-domain-off",),
 }
 """Root check → the checks whose findings it explains."""
 
 OF_ITS_GUESTS = frozenset(["guests-ended-at-once"])
 """The roots of a host that explain only findings about guests in their own evidence."""
+
+OF_ITS_DISK = frozenset(["disk-of-another-server"])
+"""The roots that explain only findings about the same disk, of any guest."""
 
 OF_ITS_LAYERS = frozenset(["answer-about-another-object", "capture-untrustworthy"])
 """The roots that explain only findings about layers in their own evidence."""
