@@ -149,6 +149,14 @@ def _borrow(host: RecordedHost, name: str, source: str) -> None:
     xml = host.last("libvirt", live).value
     end = xml.rindex("</disk>") + len("</disk>")
     host.set("libvirt", live, xml[:end] + disk + xml[end:])
+    held = f"ls -lL /proc/{host.pid(name)}/fd"
+    files = host.last("kernel", held).value
+    [own] = [file for file in files if file["path"] == f"{host.folder(name)}/disk"]
+    inode = host.last("images", f"find {host.top} -ls").value
+    [entry] = [file for file in inode if file["path"] == source]
+    host.set("kernel", held, [*files, own | {"path": source, "ino": entry["ino"], "fd": 99}])
+    job = host.last("libvirt", f"virsh blockjob {host.domain(name)} vda")
+    host.add(job.model_copy(update={"query": f"virsh blockjob {host.domain(name)} vdz"}))
 
 
 def test_disk_of_another_server(host: RecordedHost) -> None:

@@ -580,8 +580,12 @@ def managed_save_mismatch(
             says(domain, state=domain.state_words, managed_save=domain.managed_save),
             *(one.evidence for one in newer),
             severity=None,
-            **{**_NO_SAVE, "STALE": domain.name, "DISK": path},
-            **_booted(guest, suspended=suspended),
+            **{
+                **_NO_SAVE,
+                **_booted(guest, suspended=suspended),
+                "STALE": domain.name,
+                "DISK": path,
+            },
         )
     elif not suspended:
         yield _saved_behind(guest, host, record, domain)
