@@ -516,21 +516,6 @@ def managed_save_mismatch(
         virsh managedsave-dumpxml NAME
         ls -l --full-time /var/lib/libvirt/qemu/save DISK
 
-    If the saved memory is newer than the disk, it is good. Make the server active in nova, so that
-    nova does not stop the guest again, and at once start the domain, which restores the memory:
-
-        openstack server set --state active SHUTOFF_SERVER
-        virsh start GOOD
-
-    If nova still has the server as active, start the domain before nova notices, which restores
-    the memory:
-
-        virsh start UNNOTICED
-
-    It worked if the domain is running (restored):
-
-        virsh domstate --reason GOOD
-
     If the disk is newer than the saved memory, remove the managed save. The saved memory is lost,
     which is right, because it no longer matches the disk:
 
@@ -549,10 +534,25 @@ def managed_save_mismatch(
 
         openstack server resume RESUMED
 
-    Not yet: While the saved memory is good, do not run `openstack server start`, `reboot --hard`,
-    `resume` (unless nova suspended the server) or `virsh managedsave-remove`: nova deletes the
-    saved memory. While the disk is newer, do not run `virsh start` or `openstack server resume`. Do
-    not reboot the host while libvirt-guests is enabled.
+    If the saved memory is newer than all disks, it is good. Make the server active in nova, so that
+    nova does not stop the guest again, and at once start the domain, which restores the memory:
+
+        openstack server set --state active SHUTOFF_SERVER
+        virsh start GOOD
+
+    If nova still has the server as active, start the domain before nova notices, which restores
+    the memory:
+
+        virsh start UNNOTICED
+
+    It worked if the domain runs, and with good saved memory is running (restored):
+
+        virsh domstate --reason NAME
+
+    Not yet: While the saved memory is good, do not start, hard-reboot or resume the server through
+    nova, unless nova suspended it, and do not remove the managed save: nova's own start deletes it.
+    While the disk is newer, do not start the domain with virsh. Do not reboot the host while
+    libvirt-guests is enabled.
 
     Source: libvirt virDomainManagedSave; nova driver.py `suspend`, `_hard_reboot`; nova bugs
     1293480, 1443186.

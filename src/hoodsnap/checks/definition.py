@@ -314,8 +314,15 @@ def disks_outside_instances_path(guest: Guest, host: Host, domain: Domain) -> Pr
         virsh domblklist --details NAME
         ls -ld FOLDER WANTED
 
+    Check whether nova-compute has read the changed file: if it started before the file was
+    written, it still uses the old folder, and nothing fails until its next start:
+
+        ls -l --full-time /etc/nova/nova.conf
+        ps -C nova-compute -o lstart,cmd
+
     Find out which folder is the right one, and who changed the option. Then set it back to the
-    folder with the disks, and restart nova-compute once no server has a task:
+    folder with the disks. If nova-compute started after the change, and only then, restart it once
+    the option is right and no server has a task:
 
         systemctl restart nova-compute
 
@@ -325,8 +332,9 @@ def disks_outside_instances_path(guest: Guest, host: Host, domain: Domain) -> Pr
         tail -n 50 /var/log/nova/nova-compute.log
         ls -l FOLDER/compute_nodes
 
-    Not yet: Do not stop, start, hard-reboot, resize, rescue, shelve or rebuild a server of this
-    host. Do not move the disks of a running guest.
+    Not yet: Do not restart nova-compute before the option is right, and do not reboot the host. Do
+    not stop, start, hard-reboot, resize, rescue, shelve or rebuild a server of this host. Do not
+    move the disks of a running guest.
 
     Source: nova conf/paths.py, conf/compute.py `instances_path`; nova virt/libvirt/utils.py
     `get_instance_path`; nova virt/libvirt/driver.py `_hard_reboot`.
@@ -348,8 +356,8 @@ def disks_outside_instances_path(guest: Guest, host: Host, domain: Domain) -> Pr
         if folders == wanted or _is_at(host, posixpath.join(wanted, own, name)):
             continue
         yield problem(
-            f"{guest.title}'s disk {disk.target} is {place(source)}, but nova-compute looks for "
-            f"it in {wanted}",
+            f"{guest.title}'s disk {disk.target} is {place(source)}, but nova-compute will look "
+            f"for it in {wanted}, as nova.conf says now",
             derives(domain, "disks", disk=source),
             hears(conf, "nova.conf", "DEFAULT.instances_path", instances_path=wanted),
             FOLDER=folders,

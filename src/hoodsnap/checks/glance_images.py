@@ -213,9 +213,19 @@ def image_record_differs(guest: Guest, cloud: Cloud, instance: Instance) -> Prob
 
         openstack image show NEW_NAME -c status
 
-    If a record was edited, restore the row from a backup of the database.
+    If the server's copy of a property is wrong, set it back. nova accepts that while the server is
+    stopped or shelved (Yoga and later):
 
-    Not yet: Do not rebuild, rescue, evacuate or migrate the server. Do not remove the base image.
+        nova-manage image_property set OFF_SERVER --property PROPERTY=VALUE
+
+    It worked if the copy has the value:
+
+        nova-manage image_property show UUID PROPERTY
+
+    If another record was edited, restore the row from a backup of the database.
+
+    Not yet: Do not start, hard-reboot, rebuild, rescue, evacuate or migrate the server. Do not
+    remove the base image.
 
     Source: nova utils.py `get_system_metadata_from_image`; nova objects/request_spec.py; cinder
     `copy_image_to_volume`; glance, "Image data is immutable".
@@ -223,7 +233,7 @@ def image_record_differs(guest: Guest, cloud: Cloud, instance: Instance) -> Prob
     if instance.deleted:
         return
     reason: UnheardError | None = None
-    names = {"BASE": None, "IMAGE": instance.image}
+    names = {"BASE": None, "IMAGE": instance.image, **_NO_PROPERTY}
     if instance.image is not None and (image := cloud.glance.by_id.get(instance.image)):
         if image.id != instance.image:
             yield problem(
@@ -233,6 +243,7 @@ def image_record_differs(guest: Guest, cloud: Cloud, instance: Instance) -> Prob
                 says(image, id=image.id),
                 BASE="",
                 IMAGE=instance.image,
+                OFF_SERVER="",
             )
             return
         try:
@@ -247,7 +258,7 @@ def image_record_differs(guest: Guest, cloud: Cloud, instance: Instance) -> Prob
         image = cloud.glance.by_id.get(str(volume.image.get("image_id")))
         if image is not None:
             title = guest.storage.volumes.title_of(volume.id)
-            of_volume = {"BASE": "", "IMAGE": image.id}
+            of_volume = {"BASE": "", "IMAGE": image.id, **_NO_PROPERTY}
             made = moment(text(volume.raw, "created_at"))
             yield from _compared(title, image, _of_volume(volume), of_volume, made)
     if reason is not None:
@@ -349,14 +360,18 @@ def _own_copy(guest: Guest, image: GlanceImage, instance: Instance) -> Iterator[
         own = copy.get(name)
         if own == value[:255] or name.startswith(NOT_COPIED) or value.startswith(WITHHELD):
             continue
+        then = _at_next_start(guest, name, own)
         yield problem(
             f"{title} has {f'{name} {own}' if own is not None else f'no {name}'}, but it is "
-            f"{value} in glance, which has not changed it since",
+            f"{value} in glance, which has not changed it since{then or ''}",
             derives(instance, "image_copy", **{name: own}),
             derives(image, "properties", **{name: value}),
-            severity=Severity.NOTE,
+            severity=Severity.WARNING if then else Severity.NOTE,
             IMAGE=image.id,
             BASE="",
+            OFF_SERVER=guest.uuid if instance.vm_state in SETTABLE else "",
+            PROPERTY=name,
+            VALUE=value,
         )
     for name in ("kernel_id", "ramdisk_id"):
         own, theirs = text(instance.raw, name) or "", image.properties.get(name, "")
@@ -366,8 +381,10 @@ def _own_copy(guest: Guest, image: GlanceImage, instance: Instance) -> Iterator[
                 f"has {brief(theirs)}",
                 derives(instance, "raw", **{name: own or None}),
                 derives(image, "properties", **{f"image_{name}": theirs}),
+                severity=None,
                 IMAGE=image.id,
                 BASE="",
+                **_NO_PROPERTY,
             )
     base = known(lambda: instance.base_image)
     if base and base not in (image.id, image.base_image_ref):
@@ -379,6 +396,7 @@ def _own_copy(guest: Guest, image: GlanceImage, instance: Instance) -> Iterator[
             severity=Severity.NOTE,
             IMAGE=image.id,
             BASE="",
+            **_NO_PROPERTY,
         )
     smallest, root = image.min_disk, known(lambda: instance.flavor_root_gb)
     memory = known(lambda: instance.flavor_memory_mib)
@@ -391,7 +409,29 @@ def _own_copy(guest: Guest, image: GlanceImage, instance: Instance) -> Iterator[
                 severity=Severity.NOTE,
                 IMAGE=image.id,
                 BASE="",
+                **_NO_PROPERTY,
             )
+
+
+_NO_PROPERTY = dict.fromkeys(("OFF_SERVER", "PROPERTY", "VALUE"), "")
+"""The placeholders of the advice for a problem that is not about one property."""
+
+SETTABLE = frozenset(["stopped", "shelved", "shelved_offloaded"])
+"""States of a server in which nova-manage changes its copy of an image's properties."""
+
+
+def _at_next_start(guest: Guest, name: str, own: str | None) -> str | None:
+    """Return how the next start through nova changes the hardware of a guest that is off.
+
+    A guest that runs is compared by image-property-not-in-guest.
+    """
+    domain = guest.domain
+    if domain is None or domain.id is not None or own is None or name != "hw_disk_bus":
+        return None
+    root = next((disk for disk in domain.inactive_disks if disk.device == "disk"), None)
+    if root is None or root.bus in (None, own):
+        return None
+    return f"; its next start through nova moves disk {root.target} from bus {root.bus} to {own}"
 
 
 def _is_local(instance: Instance) -> bool:

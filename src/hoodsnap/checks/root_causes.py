@@ -236,6 +236,8 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
         "volume-record-differs",
         "volume-stuck",
     ),
+    # One of two rows of a volume has another device than the guest's disk.
+    "bdm-record-bad": ("volume-disk-differs",),
     # nova's record is wrong, not the guest's disk that was made from cinder's.
     "volume-record-differs": ("volume-disk-differs",),
     # A guest without its storage hangs, is paused, or can't be stopped.

@@ -119,12 +119,29 @@ PLACEHOLDERS: Mapping[str, str] = {
     "UNNOTICED": "name of the domain, if nova has its server as active",
     "UNPLUGGED_SERVER": "UUID of the server, if the guest does not have the volume",
     "USER": "id of the user in keystone",
-    "VALUE": "value of the column",
+    "VALUE": "value of the column or property",
     "VOLUME": "id of the volume",
     "WANTED": "path of the folder that nova.conf names",
     "WRONG": "name of the domain that must not run",
     "WWID": "WWID of the multipath map",
     "ZONE": "name of the availability zone",
+    "AMOUNT": "value of the limit; 0 or -1 for no limit",
+    "CPU_LIMIT": "name of the limit in `virsh schedinfo`",
+    "DISK_LIMIT": "name of the limit in `virsh blkdeviotune`: total-iops-sec",
+    "MEMORY_LIMIT": "name of the limit in `virsh memtune`",
+    "RESTARTED": "UUID of the server, if it has to be stopped and started",
+    "WIDTH": "MTU of the network",
+    "OUTDATED": "UUID of the server, if nova or its domain has another MTU",
+    "UNCONFIRMED": "id of the migration that waits to be confirmed",
+    "OFF_SERVER": "UUID of the server, if it is stopped or shelved",
+    "PROPERTY": "name of the image's property",
+    "LEFT_HOST": "name of the host in the binding that is left",
+    "NEUTRON": "URL of neutron, from `openstack catalog show network`",
+    "OLD_BASE": "path of the base image that the last start used",
+    "RUNS": "UUID of the server, if it runs",
+    "SURPLUS": "id of the row that has no attachment in cinder",
+    "MAPPED": "UUID of the server, if nova has one row for the volume",
+    "IMAGE_FORMAT": "format of the image in glance: raw or qcow2",
 }
 """Placeholder → what to put there."""
 
@@ -133,7 +150,8 @@ WORKED = "It worked if "
 
 READ_ONLY = re.compile(
     r"(cat|df|du|findmnt|free|fuser -v|grep|head|hostname|journalctl|last|ls|lsblk|lsof|namei"
-    r"|printf|ps|readlink"
+    r"|printf|ps|readlink|cmp"
+    r'|token=\$\(openstack token issue -f value -c id\)$|curl -s -H "X-Auth-Token: \$token" \S+$'
     r"|sha256sum|ss|stat|systemctl (status|show|is-active|list-units)|tail|tr|date --utc"
     r"|iscsiadm -m session|losetup --list|multipath -ll|sg_inq"
     r"|ip -d link show|ip link show|ip netns list|ip -brief address|ip -n \S+ (address|route)$"
@@ -145,7 +163,8 @@ READ_ONLY = re.compile(
     r"|managedsave-dumpxml|memtune \S+$|nodeinfo|schedinfo \S+$|secret-list|snapshot-list|uri"
     r"|vcpucount|vcpupin \S+$|version|blockjob \S+ \S+ --info)"
     r"|openstack [^|>;]*\b(list|show)\b|cinder --os-volume-api-version 3.27 attachment-list"
-    r"|nova-manage (cell_v2 (list_cells|verify_instance)|libvirt get_machine_type"
+    r"|nova-manage (cell_v2 (list_cells|verify_instance)|image_property show"
+    r"|libvirt get_machine_type"
     r"|placement audit --verbose|placement heal_allocations .*--dry-run|volume_attachment show))"
     r"(?!\S)"
 )
