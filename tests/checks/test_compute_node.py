@@ -88,13 +88,13 @@ def test_provider_vs_compute_node_of_another_cell(host: RecordedHost) -> None:
     ]
 
 
-def test_provider_vs_compute_node_with_a_stale_trait(host: RecordedHost) -> None:
+def test_disabled_trait_left(host: RecordedHost) -> None:
     query, value = placement(host, "traits")
     value["traits"].append("COMPUTE_STATUS_DISABLED")
     host.set("placement", query, value)
 
     [finding] = host.report().findings
-    assert (finding.check.name, finding.severity.word) == ("provider-vs-compute-node", "warning")
+    assert (finding.check.name, finding.severity.word) == ("disabled-trait-left", "warning")
     host.row("services", service(host), disabled=1)
     listed(host, status="disabled")
     assert named(host) == {"service-state-skew"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from tests.conftest import RecordedHost
+from tests.conftest import RecordedHost, changes
 
 IOTUNE = "<iotune><total_iops_sec>500</total_iops_sec></iotune>"
 
@@ -110,3 +110,37 @@ def test_a_limited_card_of_a_flavor_without_limits_is_found(host: RecordedHost) 
     [finding] = host.report().findings
     assert (finding.check.name, finding.severity.word) == ("limits-not-as-sold", "warning")
     assert "inbound average of" in finding.headline
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "way_back"),
+    [
+        (VDA, VDA + IOTUNE, "blkdeviotune {} vda --total-iops-sec 0 --live"),
+        (
+            VCPU,
+            VCPU + "<cputune><quota>20000</quota></cputune>",
+            "schedinfo {} --live vcpu_quota=-1",
+        ),
+        (
+            VCPU,
+            VCPU + "<memtune><hard_limit unit='KiB'>900000</hard_limit></memtune>",
+            "memtune {} --hard-limit=-1 --live",
+        ),
+    ],
+)
+def test_a_limit_of_the_running_domain_alone_is_lifted_without_a_restart(
+    host: RecordedHost, old: str, new: str, way_back: str
+) -> None:
+    name = host.domain("vm-plain")
+    host.edit("libvirt", f"virsh dumpxml {name}", old, new)
+
+    assert changes(host.found("limits-not-as-sold")) == [f"virsh {way_back.format(name)}"]
+
+
+def test_a_limit_of_both_definitions_needs_a_restart(host: RecordedHost) -> None:
+    _limit(host, "vm-plain", VDA, VDA + IOTUNE)
+
+    assert [line.split()[:3] for line in changes(host.found("limits-not-as-sold"))] == [
+        ["openstack", "server", "stop"],
+        ["openstack", "server", "start"],
+    ]

@@ -6,7 +6,7 @@ import json
 from datetime import timedelta
 
 import pytest
-from tests.conftest import RecordedHost
+from tests.conftest import RecordedHost, changes
 
 from hoodsnap.bundle import Answer
 
@@ -80,6 +80,8 @@ def test_domain_running_on_wrong_host(host: RecordedHost) -> None:
         "domain-running-on-wrong-host of vm-plain: instance reports host = other, vm_state = active;"
         " domain reports state = running (unpaused), on = vm"
     ]
+    number = found.names["UNCONFIRMED"]
+    assert changes(found) == [f"UPDATE nova.migrations SET status = 'finished' WHERE id = {number}"]
     [headline] = [
         it.headline
         for it in host.report().everything()
@@ -399,7 +401,8 @@ def test_migration_record_stale_if_the_resize_cannot_be_confirmed(host: Recorded
         if it.check.name == "migration-record-stale"
     ]
     assert headline == (
-        "vm-verify waits for its resize to be confirmed, but nova's record of it is resize error"
+        f"vm-verify waits for its resize to be confirmed, but its record (migration {number}) has "
+        "status error, not finished"
     )
 
 

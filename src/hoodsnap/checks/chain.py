@@ -182,12 +182,13 @@ def backing_not_image_ref(
 
         qemu-img info -U -f qcow2 DISK
 
-    If the last start used the base that the header names now, the disk is complete, and only nova's
-    record differs. Stop the server if it runs, which shuts the guest down:
+    Otherwise, stop the server if it runs, which shuts the guest down:
 
         openstack server stop RUNS
 
-    Then copy the disk, and make a disk without a backing file from the copy:
+    If the last start used the base that the header names now, the disk is complete, and only nova's
+    record differs. While the server is off, copy the disk, and make a disk without a backing file
+    from the copy:
 
         cp --sparse=always DISK COPY
         qemu-img convert -f qcow2 -O qcow2 COPY NEW

@@ -242,6 +242,7 @@ def image_record_differs(guest: Guest, cloud: Cloud, instance: Instance) -> Prob
                 says(instance, image=instance.image),
                 says(image, id=image.id),
                 BASE="",
+                NEW_NAME="",
                 IMAGE=instance.image,
                 OFF_SERVER="",
             )
@@ -258,7 +259,7 @@ def image_record_differs(guest: Guest, cloud: Cloud, instance: Instance) -> Prob
         image = cloud.glance.by_id.get(str(volume.image.get("image_id")))
         if image is not None:
             title = guest.storage.volumes.title_of(volume.id)
-            of_volume = {"BASE": "", "IMAGE": image.id, **_NO_PROPERTY}
+            of_volume = {"BASE": "", "NEW_NAME": "", "IMAGE": image.id, **_NO_PROPERTY}
             made = moment(text(volume.raw, "created_at"))
             yield from _compared(title, image, _of_volume(volume), of_volume, made)
     if reason is not None:
@@ -330,7 +331,7 @@ def _compared(
                     derives(image, field, **{field: theirs}),
                     copy.evidence(field),
                     severity=Severity.NOTE,
-                    **{**names, "BASE": ""},
+                    **{**names, "BASE": "", "NEW_NAME": ""},
                 )
 
 
@@ -369,6 +370,7 @@ def _own_copy(guest: Guest, image: GlanceImage, instance: Instance) -> Iterator[
             severity=Severity.WARNING if then else Severity.NOTE,
             IMAGE=image.id,
             BASE="",
+            NEW_NAME="",
             OFF_SERVER=guest.uuid if instance.vm_state in SETTABLE else "",
             PROPERTY=name,
             VALUE=value,
@@ -384,6 +386,7 @@ def _own_copy(guest: Guest, image: GlanceImage, instance: Instance) -> Iterator[
                 severity=None,
                 IMAGE=image.id,
                 BASE="",
+                NEW_NAME="",
                 **_NO_PROPERTY,
             )
     base = known(lambda: instance.base_image)
@@ -396,6 +399,7 @@ def _own_copy(guest: Guest, image: GlanceImage, instance: Instance) -> Iterator[
             severity=Severity.NOTE,
             IMAGE=image.id,
             BASE="",
+            NEW_NAME="",
             **_NO_PROPERTY,
         )
     smallest, root = image.min_disk, known(lambda: instance.flavor_root_gb)
@@ -409,6 +413,7 @@ def _own_copy(guest: Guest, image: GlanceImage, instance: Instance) -> Iterator[
                 severity=Severity.NOTE,
                 IMAGE=image.id,
                 BASE="",
+                NEW_NAME="",
                 **_NO_PROPERTY,
             )
 

@@ -76,7 +76,7 @@ def disk_format_mismatch(
         # The record of a borrowed disk matters to its owner, for which it is compared, too.
         own = disk_owner(disk.source) in (None, guest.uuid)
         if own and image is not None and _declared(image) not in (None, disk.format):
-            recorded = says(image, path=image.path, declared=image.declared)
+            recorded = says(image, declared=image.declared)
             yield _misread(guest, domain, disk, f"nova recorded {image.declared}", recorded)
             continue
         if own and image is not None and _declared(image) and _of_another(image):

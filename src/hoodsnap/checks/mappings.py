@@ -112,12 +112,15 @@ def _twice(guest: Guest, mappings: tuple[BlockDeviceMapping, ...]) -> Problems:
 
 
 def _surplus(guest: Guest, rows: Sequence[BlockDeviceMapping]) -> dict[str, Any]:
-    """Return the placeholders for the row to remove: the only one without cinder's attachment."""
+    """Return the placeholders for the row to remove: the one without an attachment in cinder, or
+    the newer of two with one attachment. The placeholder stays if that does not tell one row.
+    """
     attachments = guest.storage.volumes.attachments
-    left = [row for row in rows if row.attachment_id not in attachments]
-    if len(left) != 1 or len(rows) != len(left) + 1:
-        return {"SURPLUS": None, "DATABASE": plain_name(rows[0].database)}
-    return {"SURPLUS": left[0].id, "DATABASE": plain_name(left[0].database)}
+    lacking = [row for row in rows if row.attachment_id not in attachments]
+    if not lacking and len({row.attachment_id for row in rows}) == 1:
+        lacking = sorted(rows, key=lambda row: row.id or 0)[1:]
+    surplus = lacking[0].id if len(lacking) == 1 == len(rows) - 1 else None
+    return {"SURPLUS": surplus, "DATABASE": plain_name(rows[0].database)}
 
 
 def _bad_connection(guest: Guest, instance: Instance, mapping: BlockDeviceMapping) -> Problems:

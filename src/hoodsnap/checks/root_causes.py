@@ -236,6 +236,8 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
         "volume-record-differs",
         "volume-stuck",
     ),
+    # The volume was reset in cinder, which removed its attachment, too.
+    "volume-free-in-cinder-but-open": ("bdm-attachment-or-volume-missing",),
     # One of two rows of a volume has another device than the guest's disk.
     "bdm-record-bad": ("volume-disk-differs",),
     # nova's record is wrong, not the guest's disk that was made from cinder's.
@@ -261,8 +263,13 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
 OF_ITS_GUESTS = frozenset(["guests-ended-at-once"])
 """The roots of a host that explain only findings about guests in their own evidence."""
 
-OF_ITS_DISK = frozenset(["disk-of-another-server"])
-"""The roots that explain only findings about the same disk, of any guest."""
+OF_ITS_OBJECT: Mapping[str, str] = {
+    "disk-of-another-server": "DISK",
+    "volume-free-in-cinder-but-open": "VOLUME",
+    "bdm-record-bad": "VOLUME",
+}
+"""The roots that explain only findings about the same disk or volume, of any guest → the
+placeholder in the advice of both that names it."""
 
 OF_ITS_LAYERS = frozenset(["answer-about-another-object", "capture-untrustworthy"])
 """The roots that explain only findings about layers in their own evidence."""

@@ -222,12 +222,12 @@ def _broken(cloud: Cloud, group: _Group) -> Problem | None:
         if crowded:
             host = max(crowded, key=lambda name: len(crowded[name]))
             guests = crowded[host]
-            allowed = f"{group.most} of its members on a host"
+            allowed = counted(group.most, "member")
             return _problem(
                 group,
                 guests,
                 f"{several(guest.title for guest in guests)} are on host {host}, but server group "
-                f"{group.name} (anti-affinity) allows {allowed}",
+                f"{group.name} (anti-affinity) allows {allowed} on a host",
             )
     if group.policy == "affinity" and len(places) > 1:
         guests = [guests[0] for guests in places.values()]

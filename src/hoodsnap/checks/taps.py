@@ -561,7 +561,7 @@ def mtu_mismatch(
 
     It worked if the domain has the MTU of the network:
 
-        virsh dumpxml NAME | grep mtu
+        virsh dumpxml OUTDATED | grep mtu
 
     Not yet: Do not run `openstack server reboot --hard` before the info cache is confirmed to be
     complete.

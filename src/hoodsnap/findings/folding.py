@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from hoodsnap.checks.root_causes import CROWDS, OF_ITS_DISK, OF_ITS_GUESTS, OF_ITS_LAYERS, ROOTS
+from hoodsnap.checks.root_causes import CROWDS, OF_ITS_GUESTS, OF_ITS_LAYERS, OF_ITS_OBJECT, ROOTS
 from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.uuids import UUID
@@ -20,8 +20,8 @@ guests that the check applies to are counted."""
 
 
 _Subject = tuple[str, str]
-"""The subject of a finding: `("guest", uuid)`, `("host", name)`, `("cloud", "")`, or `("disk",
-path)` for a root that explains only findings about one disk."""
+"""The subject of a finding: `("guest", uuid)`, `("host", name)`, `("cloud", "")`, or
+`("DISK", path)` for a root that explains only findings about one object (`OF_ITS_OBJECT`)."""
 
 _Kind = tuple[str, str]
 """A host's name and a check's name, which the findings of several guests may share."""
@@ -127,8 +127,8 @@ def _may_explain(root: Finding, finding: Finding) -> bool:
 
 def _explained_by(root: Finding) -> _Subject:
     """Return the subject whose findings a root may explain."""
-    if root.check.name in OF_ITS_DISK:
-        return "disk", root.names.get("DISK", "")
+    if kind := OF_ITS_OBJECT.get(root.check.name):
+        return kind, root.names.get(kind, "")
     return _own_subject(root)
 
 
@@ -139,11 +139,13 @@ def _own_subject(finding: Finding) -> _Subject:
 
 
 def _subjects(finding: Finding, hosts: Sequence[Host]) -> Iterator[_Subject]:
-    """Yield the subjects of a finding, nearest first: its guest, its disk, the guest's host, the
-    cloud. For a finding without a guest, include the guests and hosts that its evidence names."""
+    """Yield the subjects of a finding, nearest first: its guest, its disk or volume, the guest's
+    host, the cloud. For a finding without a guest, include the guests and hosts that its evidence
+    names."""
     yield _own_subject(finding)
-    if disk := finding.names.get("DISK"):
-        yield "disk", disk
+    for kind in dict.fromkeys(OF_ITS_OBJECT.values()):
+        if named := finding.names.get(kind):
+            yield kind, named
     if finding.guest is None:
         text = " ".join(_texts(finding))
         for uuid in dict.fromkeys(UUID.findall(text)):
