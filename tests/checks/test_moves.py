@@ -80,8 +80,6 @@ def test_domain_running_on_wrong_host(host: RecordedHost) -> None:
         "domain-running-on-wrong-host of vm-plain: instance reports host = other, vm_state = active;"
         " domain reports state = running (unpaused), on = vm"
     ]
-    number = found.names["UNCONFIRMED"]
-    assert changes(found) == [f"UPDATE nova.migrations SET status = 'finished' WHERE id = {number}"]
     [headline] = [
         it.headline
         for it in host.report().everything()
@@ -400,6 +398,8 @@ def test_migration_record_stale_if_the_resize_cannot_be_confirmed(host: Recorded
         for it in host.report().everything()
         if it.check.name == "migration-record-stale"
     ]
+    number = found.names["UNCONFIRMED"]
+    assert changes(found) == [f"UPDATE nova.migrations SET status = 'finished' WHERE id = {number}"]
     assert headline == (
         f"vm-verify waits for its resize to be confirmed, but its record (migration {number}) has "
         "status error, not finished"
