@@ -123,10 +123,7 @@ FOUND = {
     "db-bdm-missing": ["error guest-volume-not-in-bdm of vm-data"],
     "db-bdm-stale": ["error bdm-attachment-or-volume-missing of vm-plain"],
     "db-bdm-twice": ["error bdm-record-bad of vm-data"],
-    "attachment-deleted": [
-        "error bdm-attachment-or-volume-missing of vm-data",
-        "error volume-free-in-cinder-but-open of vm-data",
-    ],
+    "attachment-deleted": ["error volume-free-in-cinder-but-open of vm-data"],
     "volume-reset": ["error volume-free-in-cinder-but-open of vm-data"],
     "attachment-host": ["warning attachment-host-mismatch of vm-data"],
     # vm-plain is the second server that cinder has attached the volume to.
