@@ -20,6 +20,7 @@ from xdist.scheduler import LoadFileScheduling
 from hoodsnap import memory
 from hoodsnap.bundle import Answer, Bundle, Failure, dump, load
 from hoodsnap.facts.cloud.guest import Guest
+from hoodsnap.findings.advice import instructions
 from hoodsnap.findings.analysis import Report, analyze
 from hoodsnap.findings.finding import Finding
 
@@ -569,6 +570,12 @@ class RecordedHost:
         """
         return [shown(finding) for finding in self.report().findings]
 
+    def found(self, check: str) -> Finding:
+        """Return the only finding of a check, at the top or folded."""
+        everything = [it for top in self.report().findings for it in top.everything()]
+        [finding] = [it for it in everything if it.check.name == check]
+        return finding
+
     def headlines(self) -> list[str]:
         """Return the headlines of all findings of the whole catalog, folded ones included."""
         return [finding.headline for finding in self.report().everything()]
@@ -580,6 +587,12 @@ class RecordedHost:
     def _change(self, change: Callable[[Answer], Answer]) -> None:
         answers = tuple(map(change, self.bundle.answers))
         self.bundle = self.bundle.with_answers(answers)
+
+
+def changes(finding: Finding) -> list[str]:
+    """Return the commands of a finding's advice that change something, with its values."""
+    commands = [command for step in instructions(finding) for command in step.commands]
+    return [command.text for command in commands if command.changes]
 
 
 def shown(finding: Finding) -> str:

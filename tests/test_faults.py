@@ -50,7 +50,7 @@ FOUND = {
         "error persistent-xml-foreign-devices of vm-stopped",
         "error uuid-name-chain-broken of vm-stopped",
     ],
-    "saved-behind": ["warning stale-managed-save of vm-config"],
+    "saved-behind": ["warning managed-save-mismatch of vm-config"],
     "attach-unknown-disk": [
         "warning chain-live-vs-persistent of vm-data",
         "warning guest-volume-not-in-bdm of vm-data",
@@ -129,10 +129,7 @@ FOUND = {
     "db-bdm-missing": ["error guest-volume-not-in-bdm of vm-data"],
     "db-bdm-stale": ["error bdm-attachment-or-volume-missing of vm-plain"],
     "db-bdm-twice": ["error bdm-record-bad of vm-data"],
-    "attachment-deleted": [
-        "error bdm-attachment-or-volume-missing of vm-data",
-        "error volume-free-in-cinder-but-open of vm-data",
-    ],
+    "attachment-deleted": ["error volume-free-in-cinder-but-open of vm-data"],
     "volume-reset": ["error volume-free-in-cinder-but-open of vm-data"],
     "attachment-host": ["warning attachment-host-mismatch of vm-data"],
     # vm-plain is the second server that cinder has attached the volume to.

@@ -149,6 +149,21 @@ b_saved_behind() { virsh -q managedsave "$u" >/dev/null; }
 c_saved_behind() { virsh dominfo "$u" | grep -q '^Managed save: *yes'; }
 f_saved_behind() { virsh -q start "$u"; until_ok 30 running; sleep 1; thaw; until_ok 60 idle_in active || back_to_active; }
 
+fault saved-and-noticed vm-duo "virsh managedsave of an ACTIVE instance, and the power sync has set it to stopped" "nothing; nova's start deletes the saved memory and boots the guest"
+b_saved_and_noticed() { virsh -q managedsave "$u" >/dev/null; row "update nova.instances set vm_state='stopped', power_state=4 where uuid='$u'"; }
+c_saved_and_noticed() { virsh dominfo "$u" | grep -q '^Managed save: *yes'; }
+f_saved_and_noticed() { osc server set --state active "$u"; virsh -q start "$u"; until_ok 30 running; sleep 1; until_ok 60 idle_in active || back_to_active; }
+
+fault base-cut vm-snap "the base image of a running guest is cut to half of its size: the same inode, so all guests read the cut file" "nothing; reads past the end fail, and the next start reads zeros there"
+b_base_cut() { base_of | save base; cp --sparse=always -a "$(saved base)" "$S/base"; truncate -s "$(($(stat -c %s "$(saved base)") / 2))" "$(saved base)"; }
+c_base_cut() { [ "$(stat -c %s "$(saved base)")" -lt "$(stat -c %s "$S/base")" ]; }
+f_base_cut() { dd if="$S/base" of="$(saved base)" bs=1M conv=notrunc,sparse status=none; truncate -s "$(stat -c %s "$S/base")" "$(saved base)"; cmp -s "$S/base" "$(saved base)"; }
+
+fault stopped-rebased vm-stopped "qemu-img rebase -u of a stopped server's disk to another image's base" "nothing; the next start reads the wrong blocks"
+b_stopped_rebased() { base_of | save base; rebase "$(another_base)"; }
+c_stopped_rebased() { [ "$(base_of)" != "$(saved base)" ]; }
+f_stopped_rebased() { rebase "$(saved base)"; }
+
 fault instances-hidden - "an empty file system is mounted over the instances directory (recorded with --freeze)" "starts fail; new images are downloaded into the wrong place"
 b_instances_hidden() { mount -t tmpfs -o size=1M,mode=755 lab-empty "$INSTANCES"; }
 c_instances_hidden() { [ "$(stat -fc %T "$INSTANCES")" = tmpfs ]; }

@@ -74,6 +74,12 @@ b_attach_unknown_disk() {
 c_attach_unknown_disk() { virsh domblklist "$u" | grep -q lab-unknown; }
 f_attach_unknown_disk() { back_to_active; rm -f /var/lib/libvirt/images/lab-unknown.qcow2; }
 
+fault disk-borrowed vm-plain "virsh attach-disk: the disk of the stopped vm-stopped is plugged into another, running guest" "nothing; a start of its owner fails on the image lock, or makes a second writer"
+borrowed() { echo "$INSTANCES/$(uuid_of vm-stopped)/disk"; }
+b_disk_borrowed() { virsh -q attach-disk "$u" "$(borrowed)" vdz --driver qemu --subdriver qcow2 --live; }
+c_disk_borrowed() { virsh domblklist "$u" | grep -qF "$(borrowed)"; }
+f_disk_borrowed() { virsh -q detach-disk "$u" vdz --live || true; sleep 3; ! c_disk_borrowed || back_to_active; chown nova:nova "$(borrowed)"; }
+
 fault domain-gone vm-tenant "virsh destroy and undefine of an ACTIVE instance: its disk and its row exist, but no domain" "a warning that it is not found; stays ACTIVE; hard reboot defines it again"
 b_domain_gone() { save_definition; virsh -q destroy "$u"; virsh -q undefine "$u"; }
 c_domain_gone() { ! virsh domstate "$u" >/dev/null 2>&1; }

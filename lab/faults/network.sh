@@ -12,6 +12,11 @@ b_tap_deleted() { local t; t=$(first_tap); echo "$t" | save tap; ip link del "$t
 c_tap_deleted() { ! ip link show "$(saved tap)" >/dev/null 2>&1; }
 f_tap_deleted() { back_to_active; }
 
+fault tap-mtu vm-plain "the MTU of the guest's tap alone is 900" "nothing"
+b_tap_mtu() { local t; t=$(first_tap); echo "$t" | save tap; cat "/sys/class/net/$t/mtu" | save mtu; ip link set "$t" mtu 900; }
+c_tap_mtu() { [ "$(cat "/sys/class/net/$(saved tap)/mtu")" = 900 ]; }
+f_tap_mtu() { ip link set "$(saved tap)" mtu "$(saved mtu)"; }
+
 port_id() { row "select port_id from neutron.ml2_port_bindings where port_id in (select id from neutron.ports where device_id='$u') limit 1"; }
 fault port-deleted vm-resized "openstack port delete of a port in use" "nova drops it from its cache and detaches the NIC (the guest never releases it)"
 b_port_deleted() {
@@ -24,6 +29,11 @@ f_port_deleted() {
     --fixed-ip "ip-address=$(jq -r '.fixed_ips[0].ip_address' "$S/port.json")" lab-replacement -f value -c id)
   osc server add port "$u" "$p"; back_to_active; echo "$p" | save port
 }
+
+fault binding-left vm-data "the port has an inactive binding to a host that does not exist, as after a live migration that was cut off" "nothing; the next live migration to that host fails"
+b_binding_left() { port_id | save port; row "insert into neutron.ml2_port_bindings (port_id,host,vif_type,vnic_type,profile,vif_details,status) values ('$(saved port)','compute-old','unbound','normal','','','INACTIVE')"; }
+c_binding_left() { [ "$(row "select count(*) from neutron.ml2_port_bindings where port_id='$(saved port)' and host='compute-old'")" = 1 ]; }
+f_binding_left() { row "delete from neutron.ml2_port_bindings where port_id='$(saved port)' and host='compute-old'"; }
 
 fault port-disabled vm-snap "the neutron port is administratively down" "nothing in nova: status stays ACTIVE"
 b_port_disabled() { port_id | save port; osc port set --disable "$(saved port)"; }

@@ -12,6 +12,13 @@ alloc_set() { # CONSUMER MEMORY: through the API
   osc --os-placement-api-version 1.28 resource provider allocation set --allocation "rp=$(rp_id),VCPU=1,MEMORY_MB=$2,DISK_GB=1" \
     --project-id "$(row "select id from keystone.project where name='admin' and domain_id='default'")" --user-id "$(row "select user_id from keystone.local_user where name='admin'")" "$1" -f value >/dev/null
 }
+fault trait-left - "the resource provider has COMPUTE_STATUS_DISABLED, but the service is enabled" "removed when nova-compute reads the provider again (within five minutes)"
+trait_id() { row "select id from placement.traits where name='COMPUTE_STATUS_DISABLED'"; }
+provider_id() { row "select id from placement.resource_providers where uuid='$(rp_id)'"; }
+b_trait_left() { row "insert ignore into placement.resource_provider_traits (trait_id,resource_provider_id) values ($(trait_id),$(provider_id))"; }
+c_trait_left() { [ "$(row "select count(*) from placement.resource_provider_traits where trait_id=$(trait_id) and resource_provider_id=$(provider_id)")" = 1 ]; }
+f_trait_left() { row "delete from placement.resource_provider_traits where trait_id=$(trait_id) and resource_provider_id=$(provider_id)"; }
+
 fault placement-orphan - "an allocation whose consumer is not an instance" "nothing (placement audit finds it)"
 b_placement_orphan() { new_uuid | save id; alloc_set "$(saved id)" 512; }
 c_placement_orphan() { [ "$(row "select count(*) from placement.allocations where consumer_id='$(saved id)'")" = 3 ]; }

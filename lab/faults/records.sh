@@ -81,6 +81,12 @@ b_db_migration_stuck() { row "insert into nova.migrations (created_at,updated_at
 c_db_migration_stuck() { [ "$(row "select count(*) from nova.migrations where instance_uuid='$u' and status='running'")" = 1 ]; }
 f_db_migration_stuck() { row "delete from nova.migrations where instance_uuid='$u' and status='running' and source_compute='vm-old'"; }
 
+fault db-resize-record vm-verify "the migrations row of a resize that waits to be confirmed has status error" "nothing; confirm and revert are refused"
+resize_row() { row "select max(id) from nova.migrations where instance_uuid='$u' and migration_type='resize' and deleted=0"; }
+b_db_resize_record() { resize_row | save id; row "update nova.migrations set status='error' where id=$(saved id)"; }
+c_db_resize_record() { [ "$(row "select status from nova.migrations where id=$(saved id)")" = error ]; }
+f_db_resize_record() { row "update nova.migrations set status='finished' where id=$(saved id)"; }
+
 mapping() { row "select ifnull($1, 'NULL') from nova_api.instance_mappings where instance_uuid='$u'"; }
 fault db-mapping-missing vm-data "the nova_api.instance_mappings row is gone: lists show the server, every command for it answers 404" "nothing"
 b_db_mapping_missing() { dump_rows nova_api instance_mappings "instance_uuid='$u'" | save row.sql; row "delete from nova_api.instance_mappings where instance_uuid='$u'"; }

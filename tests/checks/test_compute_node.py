@@ -89,13 +89,13 @@ def test_provider_vs_compute_node_of_another_cell(host: RecordedHost) -> None:
     ]
 
 
-def test_provider_vs_compute_node_with_a_stale_trait(host: RecordedHost) -> None:
+def test_disabled_trait_left(host: RecordedHost) -> None:
     query, value = placement(host, "traits")
     value["traits"].append("COMPUTE_STATUS_DISABLED")
     host.set("placement", query, value)
 
     [finding] = host.report().findings
-    assert (finding.check.name, finding.severity.word) == ("provider-vs-compute-node", "warning")
+    assert (finding.check.name, finding.severity.word) == ("disabled-trait-left", "warning")
     host.row("services", service(host), disabled=1)
     listed(host, status="disabled")
     assert named(host) == {"service-state-skew"}
@@ -330,8 +330,8 @@ def _aggregate(host: RecordedHost, listed: list[str]) -> None:
         "aggregate_hosts": (["id", "host", "aggregate_id"], [[1, "vm", 1]]),
     }
     for answer in host.bundle.answers:
-        for table, (columns, cells) in rows.items():
-            if answer.query.endswith(f" FROM nova_api.{table}") and answer.query.startswith(
+        for name, (columns, cells) in rows.items():
+            if answer.query.endswith(f" FROM nova_api.{name}") and answer.query.startswith(
                 "SELECT"
             ):
                 host.set("nova-db", answer.query, {"columns": columns, "rows": cells})

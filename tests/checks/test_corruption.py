@@ -7,7 +7,7 @@ import re
 from datetime import datetime, timedelta
 
 import pytest
-from tests.conftest import RecordedHost
+from tests.conftest import RecordedHost, changes
 
 from hoodsnap.bundle import Answer
 
@@ -431,18 +431,18 @@ def _save(host: RecordedHost, name: str) -> str:
     return f"stat -L /var/lib/libvirt/qemu/save/{host.domain(name)}.save"
 
 
-def test_stale_managed_save(host: RecordedHost) -> None:
+def test_managed_save_mismatch(host: RecordedHost) -> None:
     query, path = _save(host, "vm-suspended"), _root(host, "vm-suspended")
     saved = host.last("images", query).value["mtime"]
     host.file(path, mtime="2031-01-01T00:00:00.000000Z")
 
     assert host.findings() == [
-        "stale-managed-save of vm-suspended: instance reports vm_state = suspended;"
+        "managed-save-mismatch of vm-suspended: instance reports vm_state = suspended;"
         " domain reports state = shut off (saved), managed_save = True;"
         f" images reports saved = {_shown(saved)}, written = 2031-01-01 00:00:00+00:00"
     ]
     assert host.headlines() == [
-        f"vm-suspended's disk …/{host.uuid('vm-suspended')[:8]}/disk was written to 1497 d 5 h after its memory was saved",
+        f"vm-suspended's saved memory is stale: its disk …/{host.uuid('vm-suspended')[:8]}/disk was written to 1497 d 5 h later",
     ]
 
 
@@ -458,23 +458,59 @@ def test_qemu_may_close_the_disk_after_saving_the_memory(host: RecordedHost) -> 
     assert host.findings() == []
 
 
-def test_stale_managed_save_of_a_server_that_is_not_suspended(host: RecordedHost) -> None:
-    host.row("instances", host.uuid("vm-suspended"), vm_state="stopped", power_state=4)
-    host.server(host.uuid("vm-suspended"), vm_state="stopped", status="SHUTOFF", power_state=4)
+def _stop(host: RecordedHost, name: str) -> None:
+    host.row("instances", host.uuid(name), vm_state="stopped", power_state=4)
+    host.server(host.uuid(name), vm_state="stopped", status="SHUTOFF", power_state=4)
+
+
+def test_managed_save_mismatch_of_a_server_that_is_not_suspended(host: RecordedHost) -> None:
+    _stop(host, "vm-suspended")
+    saved = host.last("images", _save(host, "vm-suspended")).value["mtime"][11:19]
 
     [finding] = host.report().findings
-    assert (finding.severity.word, finding.check.name) == ("warning", "stale-managed-save")
+    assert (finding.severity.word, finding.check.name) == ("warning", "managed-save-mismatch")
     assert host.headlines() == [
-        "vm-suspended is stopped in nova, but its memory was saved: it is shut off (saved)",
+        f"vm-suspended is stopped in nova, but its memory was saved without nova at {saved} and is "
+        "good: no disk was written to since",
+    ]
+    assert changes(finding) == [
+        f"openstack server set --state active {host.uuid('vm-suspended')}",
+        f"virsh start {host.domain('vm-suspended')}",
     ]
 
 
-def test_stale_managed_save_that_is_missing(host: RecordedHost) -> None:
+def test_a_good_save_that_nova_has_not_noticed(host: RecordedHost) -> None:
+    host.row("instances", host.uuid("vm-suspended"), vm_state="active", power_state=1)
+
+    finding = host.found("managed-save-mismatch")
+    assert changes(finding) == [f"virsh start {host.domain('vm-suspended')}"]
+
+
+def test_a_save_of_unknown_time_is_not_called_good(host: RecordedHost) -> None:
+    _stop(host, "vm-suspended")
+    stored = f"virsh dumpxml --inactive {host.domain('vm-suspended')}"
+    path = _root(host, "vm-suspended")
+    host.edit("libvirt", stored, f"<source file='{path}'", "<source dev='/dev/vg/root'")
+
+    finding = host.found("managed-save-mismatch")
+    assert finding.headline == (
+        "vm-suspended is stopped in nova, but its memory was saved without nova: it is shut off "
+        "(saved)"
+    )
+    assert [line.split()[:2] for line in changes(finding)] == [
+        ["openstack", "server"],
+        ["virsh", "start"],
+        ["virsh", "managedsave-remove"],
+        ["openstack", "server"],
+    ]
+
+
+def test_managed_save_mismatch_that_is_missing(host: RecordedHost) -> None:
     info = f"virsh dominfo {host.domain('vm-suspended')}"
     host.edit("libvirt", info, '"managed_save": true', '"managed_save": false')
 
     assert host.findings() == [
-        "stale-managed-save of vm-suspended: instance reports vm_state = suspended;"
+        "managed-save-mismatch of vm-suspended: instance reports vm_state = suspended;"
         " domain reports state = shut off (saved), managed_save = False"
     ]
     assert host.headlines() == [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.conftest import RecordedHost
+from tests.conftest import RecordedHost, changes
 
 
 def _stored(host: RecordedHost, name: str) -> str:
@@ -137,6 +137,75 @@ def test_a_disk_may_be_foreign_while_nova_moves_it(host: RecordedHost) -> None:
     host.task("vm-stopped", "rebuilding")
 
     assert not [line for line in host.findings() if line.startswith("persistent-xml-foreign")]
+
+
+def _borrow(host: RecordedHost, name: str, source: str) -> None:
+    """Plug a qcow2 file into a running guest, as `virsh attach-disk --live` does."""
+    live = f"virsh dumpxml {host.domain(name)}"
+    disk = (
+        f"<disk type='file' device='disk'><driver name='qemu' type='qcow2'/><source file='{source}'/>"
+        "<target dev='vdz' bus='virtio'/></disk>"
+    )
+    xml = host.last("libvirt", live).value
+    end = xml.rindex("</disk>") + len("</disk>")
+    host.set("libvirt", live, xml[:end] + disk + xml[end:])
+    held = f"ls -lL /proc/{host.pid(name)}/fd"
+    files = host.last("kernel", held).value
+    [own] = [file for file in files if file["path"] == f"{host.folder(name)}/disk"]
+    inode = host.last("images", f"find {host.top} -ls").value
+    [entry] = [file for file in inode if file["path"] == source]
+    host.set("kernel", held, [*files, own | {"path": source, "ino": entry["ino"], "fd": 99}])
+    job = host.last("libvirt", f"virsh blockjob {host.domain(name)} vda")
+    host.add(job.model_copy(update={"query": f"virsh blockjob {host.domain(name)} vdz"}))
+
+
+def test_disk_of_another_server(host: RecordedHost) -> None:
+    owner, path = host.uuid("vm-stopped"), f"{host.folder('vm-stopped')}/disk"
+    _borrow(host, "vm-plain", path)
+
+    [finding] = host.report().findings
+    assert (finding.severity.word, finding.check.name) == ("error", "disk-of-another-server")
+    assert finding.headline == (
+        f"vm-plain has vm-stopped's disk as vdz: …/{owner[:8]}/disk; vm-stopped is off: do not "
+        "start it"
+    )
+    assert {it.check.name for it in finding.folded} == {
+        "chain-live-vs-persistent",
+        "uuid-name-chain-broken",
+    }
+    assert changes(finding) == [f"virsh detach-disk {host.domain('vm-plain')} vdz --live"]
+
+
+def test_a_borrowed_disk_may_be_in_the_stored_definition_too(host: RecordedHost) -> None:
+    path, name = f"{host.folder('vm-stopped')}/disk", host.domain("vm-plain")
+    _borrow(host, "vm-plain", path)
+    host.set(
+        "libvirt", _stored(host, "vm-plain"), host.last("libvirt", f"virsh dumpxml {name}").value
+    )
+
+    assert changes(host.found("disk-of-another-server")) == [
+        f"virsh detach-disk {name} vdz --live",
+        f"virsh detach-disk {name} vdz --config",
+    ]
+
+
+def test_a_shareable_disk_is_nobodys_alone(host: RecordedHost) -> None:
+    _borrow(host, "vm-plain", f"{host.folder('vm-stopped')}/disk")
+    live = f"virsh dumpxml {host.domain('vm-plain')}"
+    host.edit("libvirt", live, "<target dev='vdz'", "<shareable/><target dev='vdz'")
+
+    assert not [it for it in host.findings() if it.startswith("disk-of-another-server")]
+
+
+def test_the_format_that_nova_recorded_for_a_borrowed_disk_is_its_owners(
+    host: RecordedHost,
+) -> None:
+    path = f"{host.folder('vm-stopped')}/disk"
+    _borrow(host, "vm-plain", path)
+    host.set("images", f"cat {host.folder('vm-stopped')}/disk.info", f'{{"{path}": "raw"}}')
+
+    found = [it for it in host.report().findings if it.check.name == "disk-format-mismatch"]
+    assert [it.guest.name for it in found if it.guest is not None] == ["vm-stopped"]
 
 
 def test_disks_outside_instances_path(host: RecordedHost) -> None:

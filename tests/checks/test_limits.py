@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from tests.conftest import RecordedHost
+from tests.conftest import RecordedHost, changes
 
 IOTUNE = "<iotune><total_iops_sec>500</total_iops_sec></iotune>"
 
@@ -117,3 +117,37 @@ def test_limits_are_undecided_if_what_was_sold_was_not_collected(host: RecordedH
 
     skips = [skip for skip in host.report().skips if skip.guest and skip.guest.name == "vm-plain"]
     assert "limits-not-as-sold" in [skip.check.name for skip in skips]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "way_back"),
+    [
+        (VDA, VDA + IOTUNE, "blkdeviotune {} vda --total-iops-sec 0 --live"),
+        (
+            VCPU,
+            VCPU + "<cputune><quota>20000</quota></cputune>",
+            "schedinfo {} --live vcpu_quota=-1",
+        ),
+        (
+            VCPU,
+            VCPU + "<memtune><hard_limit unit='KiB'>900000</hard_limit></memtune>",
+            "memtune {} --hard-limit=-1 --live",
+        ),
+    ],
+)
+def test_a_limit_of_the_running_domain_alone_is_lifted_without_a_restart(
+    host: RecordedHost, old: str, new: str, way_back: str
+) -> None:
+    name = host.domain("vm-plain")
+    host.edit("libvirt", f"virsh dumpxml {name}", old, new)
+
+    assert changes(host.found("limits-not-as-sold")) == [f"virsh {way_back.format(name)}"]
+
+
+def test_a_limit_of_both_definitions_needs_a_restart(host: RecordedHost) -> None:
+    _limit(host, "vm-plain", VDA, VDA + IOTUNE)
+
+    assert [line.split()[:3] for line in changes(host.found("limits-not-as-sold"))] == [
+        ["openstack", "server", "stop"],
+        ["openstack", "server", "start"],
+    ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tests.checks.test_attachments import NOBODY, connection, row_of, volume_says
-from tests.conftest import RecordedHost
+from tests.conftest import RecordedHost, changes
 
 
 def test_bdm_record_bad(host: RecordedHost) -> None:
@@ -20,6 +20,25 @@ def test_bdm_record_bad(host: RecordedHost) -> None:
     assert host.headlines() == [
         f"nova has 2 mappings of volume data-vol for vm-data: rows {number} and 999"
     ]
+    assert changes(host.found("bdm-record-bad")) == [
+        "UPDATE nova.block_device_mapping SET deleted = id, deleted_at = NOW() WHERE id = 999"
+    ]
+
+
+def test_the_row_without_an_attachment_in_cinder_is_the_surplus_one(host: RecordedHost) -> None:
+    volume, _ = host.volume("vm-data")
+    number = row_of(host, volume)["id"]
+
+    def doubled(row: dict[str, Any]) -> list[dict[str, Any]]:
+        if row["volume_id"] != volume:
+            return [row]
+        return [row | {"attachment_id": None, "device_name": "/dev/vdc"}, row | {"id": 999}]
+
+    host.mappings(doubled)
+
+    finding = host.found("bdm-record-bad")
+    assert [line.rpartition(" ")[2] for line in changes(finding)] == [str(number)]
+    assert {it.check.name for it in finding.folded} == {"volume-disk-differs"}
 
 
 def test_bdm_record_bad_without_a_connection(host: RecordedHost) -> None:

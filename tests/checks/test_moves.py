@@ -6,7 +6,7 @@ import json
 from datetime import timedelta
 
 import pytest
-from tests.conftest import RecordedHost
+from tests.conftest import RecordedHost, changes
 
 from hoodsnap.bundle import Answer
 from hoodsnap.facts.database.request_spec import RequestSpec
@@ -411,8 +411,11 @@ def test_migration_record_stale_if_the_resize_cannot_be_confirmed(host: Recorded
         for it in host.report().everything()
         if it.check.name == "migration-record-stale"
     ]
+    number = found.names["UNCONFIRMED"]
+    assert changes(found) == [f"UPDATE nova.migrations SET status = 'finished' WHERE id = {number}"]
     assert headline == (
-        "vm-verify waits for its resize to be confirmed, but nova's record of it is resize error"
+        f"vm-verify waits for its resize to be confirmed, but its record (migration {number}) has "
+        "status error, not finished"
     )
 
 

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from tests.conftest import RecordedHost
+from tests.conftest import RecordedHost, changes
 
 from hoodsnap.bundle import Answer
 from hoodsnap.checks import traps
@@ -89,22 +89,34 @@ def test_some_ports_are_bound_to_a_card_or_a_node(host: RecordedHost, kind: str)
     assert _findings(host) == []
 
 
-def test_a_leftover_inactive_binding_is_a_warning(host: RecordedHost) -> None:
+def test_port_binding_left(host: RecordedHost) -> None:
     port = _port(host, "vm-plain")["id"]
-    query = f"GET /v2.0/ports/{port}/bindings"
-    [bound] = host.last("neutron", query).value["bindings"]
-    host.set(
-        "neutron",
-        query,
-        {"bindings": [bound, {**bound, "host": "compute-9", "status": "INACTIVE"}]},
-    )
+    _leave(host, port)
 
     [finding] = host.report().findings
-    assert (finding.check.name, finding.severity.word) == ("port-bound-elsewhere", "warning")
+    assert (finding.check.name, finding.severity.word) == ("port-binding-left", "warning")
     assert host.findings() == [
-        f"port-bound-elsewhere of vm-plain: instance reports host = vm; port reports id = {port},"
+        f"port-binding-left of vm-plain: instance reports host = vm; port reports id = {port},"
         " bindings = INACTIVE on compute-9"
     ]
+    [deletion] = changes(finding)
+    assert deletion.endswith(f"/v2.0/ports/{port}/bindings/compute-9")
+
+
+def test_a_migration_needs_both_bindings(host: RecordedHost) -> None:
+    _leave(host, _port(host, "vm-verify")["id"])
+    now = f"{host.bundle.started:%Y-%m-%d %H:%M:%S}"
+    host.row("migrations", host.uuid("vm-verify"), status="running", updated_at=now)
+
+    assert not [it for it in host.findings() if it.startswith("port-binding-left")]
+
+
+def _leave(host: RecordedHost, port: str) -> None:
+    """Give a port a second, inactive binding."""
+    query = f"GET /v2.0/ports/{port}/bindings"
+    [bound] = host.last("neutron", query).value["bindings"]
+    left = {**bound, "host": "compute-9", "status": "INACTIVE"}
+    host.set("neutron", query, {"bindings": [bound, left]})
 
 
 def test_a_shelved_servers_port_may_be_bound_to_any_host(host: RecordedHost) -> None:

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from tests.conftest import RecordedHost
+from tests.conftest import RecordedHost, changes
 
 from hoodsnap.bundle import Answer, Failure
 from hoodsnap.checks import traps
@@ -392,6 +392,8 @@ def test_mtu_mismatch(host: RecordedHost) -> None:
         "mtu-mismatch of vm-config: network reports name = lab-net2, mtu = 1400;"
         f" instance reports network_info = {tap} mtu 1450; domain reports interfaces = {tap} mtu 1450"
     ]
+    [change] = changes(host.found("mtu-mismatch"))
+    assert change.startswith("openstack server add network ")
     assert host.headlines() == [
         f"vm-config's card {tap} has MTU 1400 in the network, but 1450 in the instance and the domain"
     ]
@@ -407,6 +409,7 @@ def test_a_tap_with_a_smaller_mtu_than_its_network(host: RecordedHost) -> None:
         "mtu-mismatch of vm-plain: network reports name = lab-net, mtu = 1450;"
         f" instance reports network_info = {tap} mtu 1450; domain reports interfaces = {tap} mtu 1450; tap reports mtu = 1300"
     )
+    assert changes(host.found("mtu-mismatch")) == [f"ip link set {tap} mtu 1450"]
 
 
 def test_a_tap_may_have_a_larger_mtu_than_its_network(host: RecordedHost) -> None:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice, pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from hoodsnap import phrase
 from hoodsnap.check import Problem, Problems, check, problem
@@ -145,7 +145,7 @@ def _of_a_missing_base(guest: Guest, path: str, found: OpenFile | None) -> str:
 
 @check(Severity.WARNING, traps=[building, task_in_flight, migrating])
 def backing_not_image_ref(
-    guest: Guest, cloud: Cloud, images: tuple[Image, ...], record: Server | Instance
+    guest: Guest, host: Host, cloud: Cloud, images: tuple[Image, ...], record: Server | Instance
 ) -> Problems:
     """The disk uses another base image than the server's image.
 
@@ -168,10 +168,28 @@ def backing_not_image_ref(
         openstack image list --all
         printf %s IMAGE | sha1sum
 
-    Then stop the server, which shuts the guest down, copy the disk, and make a disk without a
-    backing file from the copy:
+    See which base image the last starts of the guest used; the last line is the newest:
 
-        openstack server stop UUID
+        grep -o "_base/[0-9a-f]*" /var/log/libvirt/qemu/NAME.log
+
+    If the last start used the base of the server's image, the disk was rebased by hand since, and
+    its data belongs to that base: on any other base, also in a copy without a base, it is garbage.
+    Name the old base again while the server is off:
+
+        qemu-img rebase -u -f qcow2 -F FORMAT -b OLD_BASE DISK
+
+    It worked if the backing file is the base of the server's image:
+
+        qemu-img info -U -f qcow2 DISK
+
+    Otherwise, stop the server if it runs, which shuts the guest down:
+
+        openstack server stop RUNS
+
+    If the last start used the base that the header names now, the disk is complete, and only nova's
+    record differs. While the server is off, copy the disk, and make a disk without a backing file
+    from the copy:
+
         cp --sparse=always DISK COPY
         qemu-img convert -f qcow2 -O qcow2 COPY NEW
 
@@ -179,7 +197,8 @@ def backing_not_image_ref(
 
         qemu-img info -U -f qcow2 NEW
 
-    Not yet: Do not resize, migrate, evacuate or shelve the server. Do not run `qemu-img rebase -u`.
+    Not yet: Do not start, resize, migrate, evacuate or shelve the server. Do not change the disk
+    before the log shows which base the last start used.
 
     Source: nova bugs 1732428, 1893618 (fixed in Victoria), 1746032.
     """
@@ -202,7 +221,21 @@ def backing_not_image_ref(
                 says(image, path=image.path, backing_filename=image.backing_filename),
                 DISK=image.path,
                 IMAGE=other,
+                RUNS=guest.uuid if guest.process is not None else "",
+                **_rebased(guest, host, image, expected),
             )
+
+
+def _rebased(guest: Guest, host: Host, image: Image, expected: str) -> dict[str, Any]:
+    """Return the placeholders for naming the base of the server's image in a disk's header again.
+
+    Empty values if the guest runs, or if that base does not exist on the host.
+    """
+    folder = host.images.listed_path(image.backing_filename or "").rpartition("/")[0]
+    base = f"{folder}/{expected}"
+    if guest.process is not None or not known(partial(host.images.entry, base)):
+        return {"OLD_BASE": ""}
+    return {"OLD_BASE": base, "FORMAT": image.top.backing_format or "raw"}
 
 
 @check(Severity.ERROR, traps=[building, task_in_flight, disks_out_of_sight])
@@ -226,17 +259,35 @@ def base_replaced_or_truncated(
     Traps: A converted base is larger than the downloaded image. The size of some images is not
     known. In a container the path leads to another file.
 
-    Next: Compare the checksum with the same file in `_base` of another host:
+    Next: Compare size and checksum with the same file in `_base` of another host, and see which
+    processes have base images open:
 
+        ls -lsi BASE
         sha256sum BASE
-
-    Leave the guests running: a guest that has the right base open can give it back. To see which
-    processes have base images open, run:
-
         ls -l /proc/[0-9]*/fd | grep _base
 
+    Leave the guests running. If the file was replaced, a guest that has the old file open (another
+    inode) can give it back. A file that was cut, but has the same inode, is cut for all guests, and
+    its end has to come from glance. Make the base again beside it:
+
+        openstack image save --file COPY IMAGE
+        qemu-img convert -f IMAGE_FORMAT -O raw COPY NEW
+
+    If both files are the same up to the end of the cut one (`cmp` reports only EOF), write the new
+    one over the base without replacing the file, so that running guests read it, too:
+
+        cmp BASE NEW
+
+    The write keeps the inode:
+
+        dd if=NEW of=BASE bs=1M conv=notrunc
+
+    It worked if both files are the same:
+
+        cmp BASE NEW
+
     Not yet: Do not stop, reboot or migrate the guests that use this base. Do not remove the base
-    "to let nova download it again".
+    "to let nova download it again". Do not move a new file over it.
 
     Source: nova bugs 1669844 (a base that was not written out before a crash), 1732428.
     """
@@ -254,6 +305,8 @@ def base_replaced_or_truncated(
                     says(process, pid=process.pid, files=_bases_held(process)),
                     hears(host.listing, "images", path, base=path, inode=entry.ino),
                     BASE=path,
+                    IMAGE="",
+                    NEW="",
                 )
     for image in images:
         base = image.backing_path
@@ -298,7 +351,13 @@ def _wrong_size(
         base = base.and_so(base=path, base_virtual_size=layer.virtual_size)
         if layer.virtual_size > image.virtual_size:
             below, above = phrase.sizes(layer.virtual_size, image.virtual_size)
-            yield problem(f"{subject} has {below}, more than its disk's {above}", base, BASE=path)
+            yield problem(
+                f"{subject} has {below}, more than its disk's {above}",
+                base,
+                BASE=path,
+                IMAGE="",
+                NEW="",
+            )
             continue
         made_from = record.image if record is not None else None
         if made_from is None or base_of(made_from) != path.rpartition("/")[2]:
@@ -312,7 +371,12 @@ def _wrong_size(
         if layer.virtual_size < size:
             below, whole = phrase.sizes(layer.virtual_size, size)
             yield problem(
-                f"{subject} has only {below} of its image's {whole}", base, told, BASE=path
+                f"{subject} has only {below} of its image's {whole}",
+                base,
+                told,
+                BASE=path,
+                IMAGE=made_from,
+                IMAGE_FORMAT=text(image_of_glance, "disk_format"),
             )
         elif entry is not None and entry.blocks == 0 and stored > MIB:
             yield problem(
@@ -320,6 +384,8 @@ def _wrong_size(
                 base.and_so(blocks=entry.blocks),
                 told.and_so(size=stored),
                 BASE=path,
+                IMAGE=made_from,
+                IMAGE_FORMAT=text(image_of_glance, "disk_format"),
             )
 
 

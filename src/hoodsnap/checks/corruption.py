@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import stat
-from collections.abc import Iterator, Sequence
-from datetime import timedelta
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
 from functools import partial
 from typing import NamedTuple
 
 from hoodsnap import phrase
 from hoodsnap.check import Problem, Problems, check, problem
+from hoodsnap.checks.saved_state import SAVES
 from hoodsnap.checks.state import complaint
 from hoodsnap.checks.traps import (
     disk_is_copied,
@@ -490,42 +491,65 @@ def qcow2_dirty_bit(guest: Guest, images: tuple[Image, ...]) -> Problems:
 
 
 @check(Severity.ERROR, traps=[task_in_flight, migrating])
-def stale_managed_save(
+def managed_save_mismatch(
     guest: Guest, host: Host, domain: Domain, record: Server | Instance
 ) -> Problems:
-    """The guest's managed save is missing, or does not match its disk or state.
+    """The guest's managed save does not match its disk or nova's state, or is missing.
 
-    A domain with a managed save resumes from the saved memory at its next start. If the guest ran
-    in between, its disk has changed under the file system state in that memory, and what the guest
-    then writes back destroys the file system. The service libvirt-guests saves every guest when the
-    host shuts down, and nova does not know about it. For a suspended server, on the other hand, the
-    managed save is the server's memory.
+    A domain with a managed save resumes from the saved memory at its next start through libvirt. If
+    the disk was written to since, what the guest writes back destroys the file system. If it was
+    not, the save is good, and the guest goes on where it was. nova knows nothing of a save that the
+    service libvirt-guests or a person made, stops the server in its records, and deletes the save
+    at its own start.
 
-    Authority: libvirt, for the saved memory; the disk images, for when the disk was last written.
+    Authority: libvirt, for the saved memory; the time of its file and of the disks, for whether it
+    is good.
 
     Traps: A server that is suspended in nova has a managed save by design, as long as its disk is
-    not newer.
+    not newer. The time of a disk that is not a file is unknown.
 
     Next: Compare the time of the saved memory with the time of the disk:
 
         virsh managedsave-dumpxml NAME
         ls -l --full-time /var/lib/libvirt/qemu/save DISK
 
-    Only if the disk is newer, remove the managed save before the next start. The saved memory is
-    lost, which is right, because it no longer matches the disk. If the disk is not newer, the saved
-    memory is good, and for a suspended server it is the only copy:
+    If the disk is newer than the saved memory, remove the managed save. The saved memory is lost,
+    which is right, because it no longer matches the disk:
 
-        virsh managedsave-remove NAME
+        virsh managedsave-remove STALE
 
     It worked if libvirt reports no managed save:
 
-        virsh dominfo NAME
+        virsh dominfo STALE
 
-    If nova has the server as active, wait until it reports the server as SHUTOFF (within ten
-    minutes). Then start the server through nova.
+    Then boot the guest from its disk, once nova reports the server as SHUTOFF (nova takes up to
+    ten minutes to notice):
 
-    Not yet: Do not run `virsh start`, `openstack server start` or `openstack server resume` before
-    you have compared the times. Do not reboot the host while libvirt-guests is enabled.
+        openstack server start STARTED
+
+    A suspended server without good saved memory boots from its disk, too:
+
+        openstack server resume RESUMED
+
+    If the saved memory is newer than all disks, it is good. Make the server active in nova, so that
+    nova does not stop the guest again, and at once start the domain, which restores the memory:
+
+        openstack server set --state active SHUTOFF_SERVER
+        virsh start GOOD
+
+    If nova still has the server as active, start the domain before nova notices, which restores
+    the memory:
+
+        virsh start UNNOTICED
+
+    It worked if the domain runs, and with good saved memory is running (restored):
+
+        virsh domstate --reason NAME
+
+    Not yet: While the saved memory is good, do not start, hard-reboot or resume the server through
+    nova, unless nova suspended it, and do not remove the managed save: nova's own start deletes it.
+    While the disk is newer, do not start the domain with virsh. Do not reboot the host while
+    libvirt-guests is enabled.
 
     Source: libvirt virDomainManagedSave; nova driver.py `suspend`, `_hard_reboot`; nova bugs
     1293480, 1443186.
@@ -536,26 +560,71 @@ def stale_managed_save(
     if not domain.managed_save:
         if suspended and domain.state == DomainState.SHUTOFF:
             lost = f"suspended in nova, but {domain.state_words} in libvirt without saved memory"
-            yield _of_a_save(guest, record, domain, lost, severity=Severity.WARNING)
+            names = {**_NO_SAVE, "RESUMED": guest.uuid}
+            yield _of_a_save(guest, record, domain, lost, names, severity=Severity.WARNING)
         return
     if domain.state in ON:
         also = f"{domain.state_words} in libvirt, which also has a managed save of its memory"
-        yield _of_a_save(guest, record, domain, also)
+        yield _of_a_save(guest, record, domain, also, {**_NO_SAVE, "STALE": domain.name})
         return
     newer = list(_written_after(host, domain))
     if newer:
         path, after = newer[0].place, newer[0].after
         yield problem(
-            f"{guest.title}'s disk {phrase.place(path)} was written to {phrase.lasting(after)}"
-            " after its memory was saved",
+            f"{guest.title}'s saved memory is stale: its disk {phrase.place(path)} was written to "
+            f"{phrase.lasting(after)} later",
             says(record, vm_state=record.vm_state),
             says(domain, state=domain.state_words, managed_save=domain.managed_save),
             *(one.evidence for one in newer),
-            DISK=path,
+            severity=None,
+            **{
+                **_NO_SAVE,
+                **_booted(guest, suspended=suspended),
+                "STALE": domain.name,
+                "DISK": path,
+            },
         )
     elif not suspended:
-        saved = f"{record.vm_state} in nova, but its memory was saved: it is {domain.state_words}"
-        yield _of_a_save(guest, record, domain, saved, severity=Severity.WARNING)
+        yield _saved_behind(guest, host, record, domain)
+
+
+_NO_SAVE = dict.fromkeys(
+    ("STALE", "GOOD", "SHUTOFF_SERVER", "UNNOTICED", "STARTED", "RESUMED", "DISK"), ""
+)
+"""The placeholders of the advice for each state of a save: none applies."""
+
+
+def _booted(guest: Guest, *, suspended: bool) -> dict[str, str]:
+    """Return the placeholder of the server that boots from its disk, without its saved memory."""
+    return {"RESUMED" if suspended else "STARTED": guest.uuid}
+
+
+def _saved_behind(guest: Guest, host: Host, record: Server | Instance, domain: Domain) -> Problem:
+    """Return the problem of a save that nova does not know and no disk is known to be newer than.
+
+    It is good if the times of the save and of all disks are known; otherwise the advice for both
+    cases is given.
+    """
+    save, written = _saved_at(host, domain), _last_written(host, domain)
+    good = save is not None and written is not None
+    stopped = record.vm_state == "stopped"
+    names = {
+        **_NO_SAVE,
+        "GOOD": domain.name,
+        "SHUTOFF_SERVER": guest.uuid if stopped else "",
+        "UNNOTICED": domain.name if record.vm_state in ("active", "paused") else "",
+        "DISK": next(_written_files(domain), ""),
+    }
+    times = []
+    behind = f"{record.vm_state} in nova, but its memory was saved without nova"
+    if save is not None and written is not None:
+        behind += f" at {save:%H:%M:%S} and is good: no disk was written to since"
+        times = [hears(host.listing, "images", names["DISK"], saved=save, written=written)]
+    else:
+        behind += f": it is {domain.state_words}"
+    if not good:
+        names |= {"STALE": domain.name, **_booted(guest, suspended=False)}
+    return _of_a_save(guest, record, domain, behind, names, *times, severity=Severity.WARNING)
 
 
 def _of_a_save(
@@ -563,15 +632,37 @@ def _of_a_save(
     record: Server | Instance,
     domain: Domain,
     what: str,
+    names: Mapping[str, str],
+    *more: Evidence,
     severity: Severity | None = None,
 ) -> Problem:
     return problem(
         f"{guest.title} is {what}",
         says(record, vm_state=record.vm_state),
         says(domain, state=domain.state_words, managed_save=domain.managed_save),
+        *more,
         severity=severity,
-        DISK=known(lambda: next(_written_files(domain), None)),
+        **names,
     )
+
+
+def _saved_at(host: Host, domain: Domain) -> datetime | None:
+    save = host.images.entry(f"{SAVES}/{domain.name}.save")
+    return moment(save.mtime) if save is not None else None
+
+
+def _last_written(host: Host, domain: Domain) -> datetime | None:
+    """Return when the last of the disks was written to; None if that is unknown for any of them."""
+    latest: datetime | None = None
+    for disk in domain.inactive_disks:
+        if disk.source is None or disk.read_only:
+            continue
+        entry = host.images.entry(disk.source) if disk.image.type == "file" else None
+        written = moment(entry.mtime) if entry is not None else None
+        if written is None:
+            return None
+        latest = written if latest is None else max(latest, written)
+    return latest
 
 
 class _Written(NamedTuple):
@@ -590,8 +681,7 @@ def _written_files(domain: Domain) -> Iterator[str]:
 
 def _written_after(host: Host, domain: Domain) -> Iterator[_Written]:
     """Yield the disks that were written to after the memory was saved."""
-    save = host.images.entry(f"/var/lib/libvirt/qemu/save/{domain.name}.save")
-    saved = moment(save.mtime) if save is not None else None
+    saved = _saved_at(host, domain)
     listing = host.listing
     for path in _written_files(domain):
         entry = host.images.entry(path)

@@ -60,7 +60,6 @@ ATTACHMENTS = (
 """nova and cinder disagree on the guest's volumes."""
 
 NEXT_START = (
-    "stale-managed-save",
     "chain-live-vs-persistent",
     "persistent-xml-foreign-devices",
     "rescue-residue",
@@ -75,7 +74,14 @@ DANGERS = (
         "another base image if that was downloaded again; since 2023.2 block device mappings "
         "without an attachment are destroyed and attachments that nova does not know are deleted; "
         "a suspended guest loses its memory",
-        (*TWO_WRITERS, *LAST_COPY, *BROKEN_CHAIN, *ATTACHMENTS, "info-cache-lost"),
+        (
+            *TWO_WRITERS,
+            *LAST_COPY,
+            *BROKEN_CHAIN,
+            *ATTACHMENTS,
+            "info-cache-lost",
+            "managed-save-mismatch",
+        ),
         "",
     ),
     Danger(
@@ -126,7 +132,7 @@ DANGERS = (
             *TWO_WRITERS,
             "domain-of-deleted-server",
             "domain-without-server",
-            "stale-managed-save",
+            "managed-save-mismatch",
             "firmware-state-missing",
             "resize-source-copy-missing",
         ),
@@ -136,13 +142,13 @@ DANGERS = (
         "virsh managedsave-remove NAME",
         "deletes the saved memory, which is the only copy of a suspended guest's memory",
         (),
-        "stale-managed-save reports that the saved memory is older than the disk",
+        "managed-save-mismatch reports that the saved memory is older than the disk",
     ),
     Danger(
         "virsh resume NAME",
         "makes a second writer if the guest was paused at the end of its migration and already "
         "runs on the other host",
-        (*TWO_WRITERS, "stale-managed-save", "libvirt-vs-qmp-status"),
+        (*TWO_WRITERS, "managed-save-mismatch", "libvirt-vs-qmp-status"),
         "`virsh domstate --reason NAME` shows why the guest is paused, and the cause is gone",
     ),
     Danger(
@@ -162,7 +168,8 @@ DANGERS = (
         (
             *TWO_WRITERS,
             *LAST_COPY,
-            *BROKEN_CHAIN,
+            # Whose disk was rebased by hand has to be rebased back.
+            *(name for name in BROKEN_CHAIN if name != "backing-not-image-ref"),
             "qcow2-corrupt-bit",
             "chain-live-vs-persistent",
             "chain-qmp-vs-ondisk",
@@ -354,7 +361,7 @@ DANGERS = (
     Danger(
         "virsh autostart NAME; systemctl start libvirt-guests",
         "starts guests that, for nova, are on another host or off",
-        ("stale-managed-save", "guest-autostart-enabled"),
+        ("managed-save-mismatch", "guest-autostart-enabled"),
         "",
     ),
 )

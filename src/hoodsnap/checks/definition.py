@@ -44,8 +44,9 @@ def chain_live_vs_persistent(guest: Guest, domain: Domain, process: Process | No
         virsh dumpxml --inactive NAME
         openstack server volume list UUID
 
-    If nova's record lacks a disk that the guest runs with, correct the record first: a hard reboot
-    drops every disk that nova does not know.
+    If nova's record lacks a disk of this server that the guest runs with, correct the record first:
+    a hard reboot drops every disk that nova does not know. Do not add a disk of another server or
+    of a person to the record.
 
     Not yet: Do not run `virsh destroy` and `virsh start`, and do not shut down the guest from
     inside. Do not run `openstack server reboot --hard` before you know which disk is the right one.
@@ -72,7 +73,13 @@ def chain_live_vs_persistent(guest: Guest, domain: Domain, process: Process | No
             # A missing disk is noticed at the next start; another disk in its place is not.
             both = now is not None and then is not None
             severity = Severity.ERROR if both else Severity.WARNING
-            yield problem(_difference(guest, now, then), *evidence, severity=severity)
+            there = now or then
+            yield problem(
+                _difference(guest, now, then),
+                *evidence,
+                severity=severity,
+                DISK=there.source if there is not None else None,
+            )
 
 
 def _started_with(guest: Guest, domain: Domain, process: Process) -> Problems:
@@ -128,6 +135,77 @@ def _identity(disk: Disk | None) -> tuple[str | None, ...] | None:
     return None if disk is None else (disk.source, disk.format, disk.serial)
 
 
+@check(Severity.ERROR, traps=[task_in_flight, migrating])
+def disk_of_another_server(guest: Guest, cloud: Cloud, domain: Domain) -> Problems:
+    """The guest runs with a disk that belongs to another server.
+
+    The disk was plugged into the running guest by hand, usually to save files from it. If the
+    server that owns the disk is started meanwhile, two guests write to the disk and destroy it.
+    nova knows the disk as its owner's only.
+
+    Authority: The name of the disk, for its owner: nova puts the server's UUID into it; libvirt,
+    for which guest has it.
+
+    Traps: A disk that is shareable. The disk that the guest booted from, which can't be unplugged,
+    is reported by `uuid-name-chain-broken`. A volume of another server is reported by the checks of
+    volumes.
+
+    Next: Check which disks the guest has, and that the server that owns the disk is off:
+
+        virsh domblklist NAME
+        openstack server show OTHER -c status
+
+    Ask who plugged the disk in. Once its file systems are unmounted in the guest, unplug it from
+    the running guest. The file stays:
+
+        virsh detach-disk NAME TARGET --live
+
+    If the stored definition has the disk, too, remove it from there:
+
+        virsh detach-disk NAME STORED --config
+
+    It worked if the list lacks the disk. virsh reports "Disk detached successfully" before the
+    guest has released the disk, so look again after a minute; if the disk stays, reboot the guest
+    from inside:
+
+        virsh domblklist NAME
+
+    Not yet: Do not start the server that owns the disk: `openstack server start OTHER` makes a
+    second writer. Do not add the disk to the records of the guest that borrows it.
+
+    Source: libvirt virDomainDetachDeviceFlags (the guest has to cooperate); nova
+    virt/libvirt/utils.py `get_instance_path`.
+    """
+    if domain.id is None:
+        return
+    stored = known(partial(_stored, domain)) or frozenset()
+    for disk in domain.disks[1:]:
+        owner = disk_owner(disk.source or "")
+        if owner in (None, guest.uuid) or disk.shareable:
+            continue
+        title, where = cloud.title_of(owner or ""), place(disk.source or "")
+        off = [twin.domain for twin in cloud.twins(owner or "") if twin.domain is not None]
+        is_off = bool(off) and all(one.id is None for one in off)
+        yield problem(
+            f"{guest.title} has {title}'s disk as {disk.target}: {where}; "
+            f"{f'{title} is off: do not start it' if is_off else f'do not start {title}'}",
+            says(domain, state=domain.state_words, disks=_shown(disk.target, disk)).and_so(
+                disk_of=owner
+            ),
+            *(says(one, state=one.state_words) for one in off),
+            OTHER=owner,
+            DISK=disk.source,
+            TARGET=disk.target,
+            STORED=disk.target if (disk.target, disk.source) in stored else "",
+        )
+
+
+def _stored(domain: Domain) -> frozenset[tuple[str | None, str | None]]:
+    """Return target and source of each disk that the next start would have."""
+    disks = domain.inactive_disks if domain.persistent else ()
+    return frozenset((disk.target, disk.source) for disk in disks)
+
+
 def _shown(target: str | None, disk: Disk | None) -> str:
     if disk is None:
         return f"no {target}"
@@ -146,8 +224,8 @@ def persistent_xml_foreign_devices(
     server's data. Causes are a live migration that kept the source host's devices, and a definition
     that was copied.
 
-    Authority: nova's block device mappings, for the owner of a volume; libvirt, for which guest
-    runs with a disk now.
+    Authority: The name of a disk that nova made, for its owner; nova's block device mappings, for
+    the owner of a volume; libvirt, for which guest runs with any other disk now.
 
     Traps: A volume attached to several servers on purpose. A disk that is shareable.
 
@@ -186,7 +264,7 @@ def persistent_xml_foreign_devices(
         if folder is not None and folder != guest.uuid:
             headline = _foreign(guest, disk, cloud.title_of(folder))
             yield problem(headline, evidence.and_so(disk_of=folder), VOLUME=volume or "")
-        elif owners := _others(guest, host, cloud, disk):
+        elif folder is None and (owners := _others(guest, host, cloud, disk)):
             headline = _foreign(guest, disk, cloud.titles_of(sorted(owners)))
             others = evidence.and_so(belongs_to=", ".join(sorted(owners)))
             yield problem(headline, others, VOLUME=volume or "")
@@ -198,8 +276,11 @@ def _foreign(guest: Guest, disk: Disk, owners: str) -> str:
 
 
 def _others(guest: Guest, host: Host, cloud: Cloud, disk: Disk) -> frozenset[str]:
-    """Return the UUIDs of the disk's owners if the disk does not belong to this guest."""
-    volume = disk.serial
+    """Return the UUIDs of the disk's owners if the disk does not belong to this guest.
+
+    A disk's name decides before its use: a guest that has a disk of another may have borrowed it.
+    """
+    volume = volume_of(disk)
     attached = cloud.exclusive(host).volumes if volume is not None else {}
     if volume is not None and volume in attached:
         if guest.volume_ids is None:
@@ -233,8 +314,15 @@ def disks_outside_instances_path(guest: Guest, host: Host, domain: Domain) -> Pr
         virsh domblklist --details NAME
         ls -ld FOLDER WANTED
 
+    Check whether nova-compute has read the changed file: if it started before the file was
+    written, it still uses the old folder, and nothing fails until its next start:
+
+        ls -l --full-time /etc/nova/nova.conf
+        ps -C nova-compute -o lstart,cmd
+
     Find out which folder is the right one, and who changed the option. Then set it back to the
-    folder with the disks, and restart nova-compute once no server has a task:
+    folder with the disks. If nova-compute started after the change, and only then, restart it once
+    the option is right and no server has a task:
 
         systemctl restart nova-compute
 
@@ -244,8 +332,9 @@ def disks_outside_instances_path(guest: Guest, host: Host, domain: Domain) -> Pr
         tail -n 50 /var/log/nova/nova-compute.log
         ls -l FOLDER/compute_nodes
 
-    Not yet: Do not stop, start, hard-reboot, resize, rescue, shelve or rebuild a server of this
-    host. Do not move the disks of a running guest.
+    Not yet: Do not restart nova-compute before the option is right, and do not reboot the host. Do
+    not stop, start, hard-reboot, resize, rescue, shelve or rebuild a server of this host. Do not
+    move the disks of a running guest.
 
     Source: nova conf/paths.py, conf/compute.py `instances_path`; nova virt/libvirt/utils.py
     `get_instance_path`; nova virt/libvirt/driver.py `_hard_reboot`.
@@ -267,8 +356,8 @@ def disks_outside_instances_path(guest: Guest, host: Host, domain: Domain) -> Pr
         if folders == wanted or _is_at(host, posixpath.join(wanted, own, name)):
             continue
         yield problem(
-            f"{guest.title}'s disk {disk.target} is {place(source)}, but nova-compute looks for "
-            f"it in {wanted}",
+            f"{guest.title}'s disk {disk.target} is {place(source)}, but nova-compute will look "
+            f"for it in {wanted}, as nova.conf says now",
             derives(domain, "disks", disk=source),
             hears(conf, "nova.conf", "DEFAULT.instances_path", instances_path=wanted),
             FOLDER=folders,

@@ -223,9 +223,19 @@ def image_record_differs(guest: Guest, cloud: Cloud, instance: Instance) -> Prob
 
         openstack image show NEW_NAME -c status
 
-    If a record was edited, restore the row from a backup of the database.
+    If the server's copy of a property is wrong, set it back. nova accepts that while the server is
+    stopped or shelved (Yoga and later):
 
-    Not yet: Do not rebuild, rescue, evacuate or migrate the server. Do not remove the base image.
+        nova-manage image_property set OFF_SERVER --property PROPERTY=VALUE
+
+    It worked if the copy has the value:
+
+        nova-manage image_property show UUID PROPERTY
+
+    If another record was edited, restore the row from a backup of the database.
+
+    Not yet: Do not start, hard-reboot, rebuild, rescue, evacuate or migrate the server. Do not
+    remove the base image.
 
     Source: nova utils.py `get_system_metadata_from_image`; nova objects/request_spec.py; cinder
     `copy_image_to_volume`; glance, "Image data is immutable".
@@ -233,7 +243,7 @@ def image_record_differs(guest: Guest, cloud: Cloud, instance: Instance) -> Prob
     if instance.deleted:
         return
     reason: UnheardError | None = None
-    names = {"BASE": None, "IMAGE": instance.image}
+    names = {"BASE": None, "IMAGE": instance.image, **_NO_PROPERTY}
     if instance.image is not None and (image := cloud.glance.by_id.get(instance.image)):
         if image.id != instance.image:
             yield problem(
@@ -242,7 +252,9 @@ def image_record_differs(guest: Guest, cloud: Cloud, instance: Instance) -> Prob
                 says(instance, image=instance.image),
                 says(image, id=image.id),
                 BASE="",
+                NEW_NAME="",
                 IMAGE=instance.image,
+                OFF_SERVER="",
             )
             return
         try:
@@ -257,7 +269,7 @@ def image_record_differs(guest: Guest, cloud: Cloud, instance: Instance) -> Prob
         image = cloud.glance.by_id.get(str(volume.image.get("image_id")))
         if image is not None:
             title = guest.storage.volumes.title_of(volume.id)
-            of_volume = {"BASE": "", "IMAGE": image.id}
+            of_volume = {"BASE": "", "NEW_NAME": "", "IMAGE": image.id, **_NO_PROPERTY}
             made = moment(text(volume.raw, "created_at"))
             yield from _compared(title, image, _of_volume(volume), of_volume, made)
     if reason is not None:
@@ -330,7 +342,7 @@ def _compared(
                     derives(image, field, **{field: theirs}),
                     copy.evidence(field),
                     severity=Severity.NOTE,
-                    **{**names, "BASE": ""},
+                    **{**names, "BASE": "", "NEW_NAME": ""},
                 )
 
 
@@ -362,14 +374,19 @@ def _own_copy(guest: Guest, image: GlanceImage, instance: Instance) -> Iterator[
             continue
         if name == CHANGED_LATER and own is not None:
             continue
+        then = _at_next_start(guest, name, own)
         yield problem(
             f"{title} has {f'{name} {own}' if own is not None else f'no {name}'}, but it is "
-            f"{value} in glance, which has not changed it since",
+            f"{value} in glance, which has not changed it since{then or ''}",
             derives(instance, "image_copy", **{name: own}),
             derives(image, "properties", **{name: value}),
-            severity=Severity.NOTE,
+            severity=Severity.WARNING if then else Severity.NOTE,
             IMAGE=image.id,
             BASE="",
+            NEW_NAME="",
+            OFF_SERVER=guest.uuid if instance.vm_state in SETTABLE else "",
+            PROPERTY=name,
+            VALUE=value,
         )
     for name in ("kernel_id", "ramdisk_id"):
         own, theirs = text(instance.raw, name) or "", image.properties.get(name, "")
@@ -379,8 +396,11 @@ def _own_copy(guest: Guest, image: GlanceImage, instance: Instance) -> Iterator[
                 f"has {brief(theirs)}",
                 derives(instance, "raw", **{name: own or None}),
                 derives(image, "properties", **{f"image_{name}": theirs}),
+                severity=None,
                 IMAGE=image.id,
                 BASE="",
+                NEW_NAME="",
+                **_NO_PROPERTY,
             )
     base = known(lambda: instance.base_image)
     if base and base not in (image.id, image.base_image_ref):
@@ -392,6 +412,8 @@ def _own_copy(guest: Guest, image: GlanceImage, instance: Instance) -> Iterator[
             severity=Severity.NOTE,
             IMAGE=image.id,
             BASE="",
+            NEW_NAME="",
+            **_NO_PROPERTY,
         )
     smallest, root = image.min_disk, known(lambda: instance.flavor_root_gb)
     memory = known(lambda: instance.flavor_memory_mib)
@@ -404,7 +426,30 @@ def _own_copy(guest: Guest, image: GlanceImage, instance: Instance) -> Iterator[
                 severity=Severity.NOTE,
                 IMAGE=image.id,
                 BASE="",
+                NEW_NAME="",
+                **_NO_PROPERTY,
             )
+
+
+_NO_PROPERTY = dict.fromkeys(("OFF_SERVER", "PROPERTY", "VALUE"), "")
+"""The placeholders of the advice for a problem that is not about one property."""
+
+SETTABLE = frozenset(["stopped", "shelved", "shelved_offloaded"])
+"""States of a server in which nova-manage changes its copy of an image's properties."""
+
+
+def _at_next_start(guest: Guest, name: str, own: str | None) -> str | None:
+    """Return how the next start through nova changes the hardware of a guest that is off.
+
+    A guest that runs is compared by image-property-not-in-guest.
+    """
+    domain = guest.domain
+    if domain is None or domain.id is not None or own is None or name != "hw_disk_bus":
+        return None
+    root = next((disk for disk in domain.inactive_disks if disk.device == "disk"), None)
+    if root is None or root.bus in (None, own):
+        return None
+    return f"; its next start through nova moves disk {root.target} from bus {root.bus} to {own}"
 
 
 def _is_local(instance: Instance) -> bool:

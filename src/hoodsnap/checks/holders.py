@@ -210,7 +210,7 @@ def disk_locked_by_another(
             where = phrase.place(disk.source)
             yield problem(
                 f"{_holder(host, entry, lock)} has locked {guest.title}'s disk {where}"
-                f"{'' if runs else ', which is off'}",
+                f"{'' if runs else f'; {guest.title} is off'}",
                 _told(host, lock),
                 says(domain, state=domain.state_words, disks=disk.source),
                 DISK=disk.source,

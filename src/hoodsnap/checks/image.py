@@ -27,7 +27,7 @@ from hoodsnap.facts.domain.disk import Disk
 from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.fact import UnheardError, integer, known, value_of
 from hoodsnap.facts.host.image import Image, ImageInfo
-from hoodsnap.facts.host.instances_directory import BASE, OF_AN_IMAGE, is_base, owner_of
+from hoodsnap.facts.host.instances_directory import BASE, OF_AN_IMAGE, disk_owner, is_base, owner_of
 from hoodsnap.facts.process.process import Process
 
 EMPTY = 1 << 20
@@ -73,11 +73,13 @@ def disk_format_mismatch(
         if disk.source is None or disk.format not in ("raw", "qcow2") or disk.image.type != "file":
             continue
         image = host.images.image(disk.source)
-        if image is not None and _declared(image) not in (None, disk.format):
-            recorded = says(image, path=image.path, declared=image.declared)
+        # The record of a borrowed disk matters to its owner, for which it is compared, too.
+        own = disk_owner(disk.source) in (None, guest.uuid)
+        if own and image is not None and _declared(image) not in (None, disk.format):
+            recorded = says(image, declared=image.declared)
             yield _misread(guest, domain, disk, f"nova recorded {image.declared}", recorded)
             continue
-        if image is not None and _declared(image) and _of_another(image):
+        if own and image is not None and _declared(image) and _of_another(image):
             owners = phrase.several(sorted(image.declared_owners))
             path = phrase.place(f"{image.path.rpartition('/')[0]}/disk.info")
             yield problem(

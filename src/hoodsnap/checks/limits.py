@@ -58,16 +58,29 @@ def limits_not_as_sold(guest: Guest, domain: Domain, instance: Instance | None) 
 
     Ask who set the limit, and why: it may protect other guests.
 
-    To go back to the flavor's limits, check first that the server's volumes and ports are right,
-    because a stop and start defines the guest again from all of nova's records:
+    If only the running domain has the limit of a disk, set it back, and so each limit that the
+    headline names. The guest keeps running:
 
-        openstack server volume list UUID
-        openstack port list --server UUID
+        virsh blkdeviotune NAME TARGET --DISK_LIMIT AMOUNT --live
+
+    If only the running domain has the limit of CPU time, set it back:
+
+        virsh schedinfo NAME --live CPU_LIMIT=AMOUNT
+
+    If only the running domain has the limit of memory, set it back:
+
+        virsh memtune NAME --MEMORY_LIMIT=AMOUNT --live
+
+    If the stored definition has the limit, too, check first that the server's volumes and ports are
+    right, because a stop and start defines the guest again from all of nova's records:
+
+        openstack server volume list RESTARTED
+        openstack port list --server RESTARTED
 
     Then stop and start the server, which ends the guest and boots it again:
 
-        openstack server stop UUID
-        openstack server start UUID
+        openstack server stop RESTARTED
+        openstack server start RESTARTED
 
     It worked if the applied limits are the flavor's:
 
@@ -98,11 +111,53 @@ def limits_not_as_sold(guest: Guest, domain: Domain, instance: Instance | None) 
                 says(instance, flavor=name).and_so(
                     **{f"sold {key}": wanted for key, (_, wanted) in apart.items()}
                 ),
+                severity=None,
+                **_way_back(guest, domain, {key: wanted for key, (_, wanted) in apart.items()}),
             )
     if domain.persistent:
         yield from _later(guest, domain, apart)
     if instance is None and "nova-db" in guest.unheard:
         raise UnheardError(guest.unheard["nova-db"])  # what was sold is unknown
+
+
+_NO_WAY = dict.fromkeys(
+    ("TARGET", "DISK_LIMIT", "CPU_LIMIT", "MEMORY_LIMIT", "AMOUNT", "RESTARTED"), ""
+)
+"""The placeholders of the advice for each way to set a limit back: none applies."""
+
+NO_LIMIT = {"period": "100000", "quota": "-1", "hard_limit": "-1", "soft_limit": "-1"}
+"""Setting of CPU time or memory → the value that means no limit; shares have none."""
+
+
+def _way_back(guest: Guest, domain: Domain, wanted: Mapping[str, str | None]) -> dict[str, str]:
+    """Return the placeholders of the advice: how to set limits back to these values.
+
+    If the stored definition has all of them, the first one that virsh can change gets its command
+    for the running domain.
+    """
+    then = domain.inactive.settings if domain.persistent else {}
+    if not all(_same(then.get(key), value) for key, value in wanted.items()):
+        return {**_NO_WAY, "RESTARTED": guest.uuid}
+    for key, value in wanted.items():
+        if disk := _IOTUNE.fullmatch(key):
+            limit = disk["limit"].replace("_", "-")
+            return {
+                **_NO_WAY,
+                "TARGET": disk["target"],
+                "DISK_LIMIT": limit,
+                "AMOUNT": value or "0",
+            }
+        part, _, name = key.partition("/")
+        amount = value or NO_LIMIT.get(name)
+        if amount is not None and part == "cputune" and name in OF_CPU.values():
+            cpu = "cpu_shares" if name == "shares" else f"vcpu_{name}"
+            return {**_NO_WAY, "CPU_LIMIT": cpu, "AMOUNT": amount}
+        if amount is not None and part == "memtune" and name in NO_LIMIT:
+            return {**_NO_WAY, "MEMORY_LIMIT": name.replace("_", "-"), "AMOUNT": amount}
+    return _NO_WAY
+
+
+_IOTUNE = re.compile(r"disk\[(?P<target>\w+)\]/iotune/(?P<limit>\w+_sec)")
 
 
 def _sold(instance: Instance | None) -> Mapping[str, str] | None:
@@ -200,6 +255,7 @@ def _later(guest: Guest, domain: Domain, reported: Mapping[str, object]) -> Iter
             derives(domain, "xml", **{key: one for key, (one, _) in apart.items()}),
             derives(domain, "inactive", **{f"next {key}": two for key, (_, two) in apart.items()}),
             severity=Severity.NOTE,
+            **_way_back(guest, domain, {key: two for key, (_, two) in apart.items()}),
         )
 
 

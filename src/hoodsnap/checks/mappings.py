@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from hoodsnap.check import Problems, check, problem
 from hoodsnap.checks.traps import (
@@ -18,6 +19,7 @@ from hoodsnap.evidence import Severity, says
 from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.database.block_device_mapping import BlockDeviceMapping, Connection
 from hoodsnap.facts.database.instance import Instance
+from hoodsnap.facts.database.tables import plain_name
 from hoodsnap.facts.fact import UnheardError
 from hoodsnap.phrase import brief, several
 
@@ -53,22 +55,25 @@ def bdm_record_bad(guest: Guest, instance: Instance) -> Problems:
         nova-manage volume_attachment show UUID VOLUME
         cinder --os-volume-api-version 3.27 attachment-list --all-tenants --volume-id VOLUME
 
-    If nova has two rows for one volume, the one whose attachment exists in cinder is right. No
-    command of nova removes the other one.
+    If nova has two rows for one volume, the row whose attachment exists in cinder is right. Mark
+    the other row as deleted, only this row, in the cell's database; no command of nova does it:
+
+        UPDATE DATABASE.block_device_mapping SET deleted = id, deleted_at = NOW() WHERE id = SURPLUS
 
     If nova has one row, write its connection again, on the server's host (Xena and later). The
     server is off meanwhile:
 
-        openstack server stop UUID
+        openstack server stop MAPPED
         nova-manage volume_attachment get_connector --json > connector.json
-        nova-manage volume_attachment refresh UUID VOLUME connector.json
-        openstack server start UUID
+        nova-manage volume_attachment refresh MAPPED VOLUME connector.json
+        openstack server start MAPPED
 
-    It worked if nova's connection is the one in cinder's attachment:
+    It worked if nova has one attachment of the volume, and its connection is the one in cinder:
 
         nova-manage volume_attachment show UUID VOLUME
 
-    Not yet: Do not delete rows by hand. Do not run `openstack server reboot --hard`.
+    Not yet: Do not remove rows with DELETE, and do not touch a row whose attachment exists in
+    cinder. Do not run `openstack server reboot --hard`. Do not detach the volume.
 
     Source: nova bugs 1937375, 1943431, 1713857, 1552777, 2012365, 1780973.
     """
@@ -89,14 +94,33 @@ def _twice(guest: Guest, mappings: tuple[BlockDeviceMapping, ...]) -> Problems:
             title = guest.storage.volumes.title_of(volume)
             numbers = several(row.id for row in same)
             headline = f"nova has {count} mappings of {title} for {guest.title}: rows {numbers}"
-            yield problem(headline, *rows, severity=Severity.ERROR, VOLUME=volume)
+            yield problem(
+                headline,
+                *rows,
+                severity=Severity.ERROR,
+                VOLUME=volume,
+                MAPPED="",
+                **_surplus(guest, same),
+            )
     for name, count in names.items():
         same = [row for row in mappings if row.device_name == name]
         if count > 1 and len({row.volume_id for row in same}) > 1:
             rows = [says(row, id=row.id, device_name=name) for row in same]
             numbers = several(row.id for row in same)
             headline = f"nova has {count} disks of {guest.title} at {name}: rows {numbers}"
-            yield problem(headline, *rows)
+            yield problem(headline, *rows, MAPPED="", SURPLUS="")
+
+
+def _surplus(guest: Guest, rows: Sequence[BlockDeviceMapping]) -> dict[str, Any]:
+    """Return the placeholders for the row to remove: the one without an attachment in cinder, or
+    the newer of two with one attachment. The placeholder stays if that does not tell one row.
+    """
+    attachments = guest.storage.volumes.attachments
+    lacking = [row for row in rows if row.attachment_id not in attachments]
+    if not lacking and len({row.attachment_id for row in rows}) == 1:
+        lacking = sorted(rows, key=lambda row: row.id or 0)[1:]
+    surplus = lacking[0].id if len(lacking) == 1 == len(rows) - 1 else None
+    return {"SURPLUS": surplus, "DATABASE": plain_name(rows[0].database)}
 
 
 def _bad_connection(guest: Guest, instance: Instance, mapping: BlockDeviceMapping) -> Problems:
@@ -107,13 +131,19 @@ def _bad_connection(guest: Guest, instance: Instance, mapping: BlockDeviceMappin
             state = says(instance, vm_state=instance.vm_state)
             none = says(mapping, volume_id=volume, connection_info=None)
             headline = f"nova has no connection of {its}, although it is {instance.vm_state}"
-            yield problem(headline, state, none, VOLUME=volume)
+            yield problem(headline, state, none, VOLUME=volume, MAPPED=guest.uuid, SURPLUS="")
         return
     try:
         connection = mapping.connection
     except UnheardError:
         bad = said.and_so(connection_info="not valid JSON")
-        yield problem(f"nova's connection_info of {its} is not valid JSON", bad, VOLUME=volume)
+        yield problem(
+            f"nova's connection_info of {its} is not valid JSON",
+            bad,
+            VOLUME=volume,
+            MAPPED=guest.uuid,
+            SURPLUS="",
+        )
         return
     if connection is None:
         return
@@ -122,7 +152,9 @@ def _bad_connection(guest: Guest, instance: Instance, mapping: BlockDeviceMappin
         told = says(mapping, volume_id=mapping.volume_id, connection_info=f"serial {serial}")
         other = guest.storage.volumes.title_of(serial.lower())
         headline = f"nova's connection_info of {its} names {other}"
-        yield problem(headline, told, severity=Severity.ERROR, VOLUME=volume)
+        yield problem(
+            headline, told, severity=Severity.ERROR, VOLUME=volume, MAPPED=guest.uuid, SURPLUS=""
+        )
     yield from _another_way(guest, mapping, connection)
 
 
@@ -152,6 +184,8 @@ def _another_way(guest: Guest, mapping: BlockDeviceMapping, connection: Connecti
                 says(mapping, volume_id=mapping.volume_id, connection_info=f"{name} {ours}"),
                 says(attachment, id=attachment.id, connection_info=f"{name} {other}"),
                 VOLUME=mapping.volume_id,
+                MAPPED=guest.uuid,
+                SURPLUS="",
             )
 
 

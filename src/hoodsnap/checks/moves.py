@@ -474,13 +474,14 @@ def migration_record_stale(guest: Guest, instance: Instance) -> Problems:
         openstack server event list UUID
         virsh domstate --reason UUID
 
-    If the server waits for a confirmation (VERIFY_RESIZE), confirm or revert the resize, as its
-    owner decides: `openstack server resize confirm UUID` removes the copy on the old host,
-    `openstack server resize revert UUID` goes back to it and restarts the guest.
+    If the server waits for a confirmation (VERIFY_RESIZE), nova refuses to confirm or revert the
+    resize (HTTP 400) until its record has status finished. Set the status of this one row in the
+    cell's database; no other command does it:
 
-    Then, for any other move, or if nova lacks the record of the resize, and while nova-compute on
-    the server's host is stopped, set the status of this one row in the cell's database; no other
-    command does it:
+        UPDATE DATABASE.migrations SET status = 'finished' WHERE id = UNCONFIRMED
+
+    For any other move, stop nova-compute on the server's host, and set the status of this one row;
+    then start nova-compute:
 
         UPDATE DATABASE.migrations SET status = 'STATUS' WHERE id = ROW
 
@@ -488,7 +489,11 @@ def migration_record_stale(guest: Guest, instance: Instance) -> Problems:
 
         openstack server migration list --server UUID
 
-    Not yet: Do not edit rows of `migrations` while nova-compute runs.
+    Then confirm or revert a resize that waits, as its owner decides:
+    `openstack server resize confirm UUID` removes the copy on the old host,
+    `openstack server resize revert UUID` goes back to it and restarts the guest.
+
+    Not yet: Do not edit the row of a move that nova works on. Do not delete the rows of a move.
 
     Source: nova `_cleanup_incomplete_migrations`, `_poll_unconfirmed_resizes`; nova bugs 1392527,
     1470420.
@@ -510,6 +515,7 @@ def migration_record_stale(guest: Guest, instance: Instance) -> Problems:
                 says(instance, vm_state=instance.vm_state, task_state=None),
                 *_request(instance, moved),
                 STATUS="error",
+                UNCONFIRMED="",
                 **_row(moved),
             )
     # On confirm or revert, nova updates the migration's row first and the server's row after it.
@@ -517,17 +523,19 @@ def migration_record_stale(guest: Guest, instance: Instance) -> Problems:
     if any(since is not None and asked - since < SETTLES for since in over):
         return
     if waits and not any(moved.status in ("finished", "confirming") for moved in moves):
-        ends = [f"{moved.type} {moved.status}" for moved in moves]
         newest = max(moves, key=lambda moved: moved.id or 0, default=None)
+        found = "nova has no record of it"
+        if newest is not None:
+            found = f"its record (migration {newest.id}) has status {newest.status}, not finished"
         yield problem(
-            f"{guest.title} waits for its resize to be confirmed, but nova's record of it is "
-            f"{several(ends) or 'missing'}",
+            f"{guest.title} waits for its resize to be confirmed, but {found}",
             says(instance, vm_state=instance.vm_state),
             *(_ends(moved) for moved in moves),
             *(_request(instance, newest) if newest is not None else ()),
             severity=Severity.ERROR,
-            STATUS="finished",
-            **(_row(newest) if newest is not None else {}),
+            ROW="",
+            UNCONFIRMED=newest.id if newest is not None else "",
+            DATABASE=plain_name(newest.database) if newest is not None else None,
         )
 
 

@@ -42,8 +42,7 @@ def port_bound_elsewhere(
 
     The other host's agent wires the port, and this host's agent does not. The guest is unreachable
     now or will be soon. Causes: a migration or an evacuation that stopped half way, a changed host
-    name. The names must match exactly. An inactive binding that was left behind (a warning) makes
-    the next live migration to that host fail.
+    name. The names must match exactly.
 
     Authority: nova, for the server's host, once the guest is confirmed to run there; neutron, for
     the binding.
@@ -97,14 +96,56 @@ def port_bound_elsewhere(
                 PORT=port.id,
                 HOST=guest.host_name,
             )
-        elif left := _left_bindings(port):
+
+
+@check(Severity.WARNING, traps=[task_in_flight, building, never_launched, migrating])
+def port_binding_left(guest: Guest, record: Server | Instance, ports: tuple[Port, ...]) -> Problems:
+    """neutron still has an inactive binding of the guest's port to another host.
+
+    A live migration binds the port to its destination before it begins, and removes one of the two
+    bindings at its end. A migration that was cut off leaves a binding. The guest's network works,
+    but the next live migration to that host fails (HTTP 409).
+
+    Authority: nova, for whether the server is being migrated.
+
+    Traps: During a migration the port is bound to two hosts. Ports of a card that does the
+    switching itself, and ports of Ironic's nodes, are bound to the card or node.
+
+    Next: Check that no migration of the server runs, and which bindings the port has; neutron's
+    address is the URL of the network service:
+
+        openstack server migration list --server UUID
+        openstack catalog show network
+        token=$(openstack token issue -f value -c id)
+        curl -s -H "X-Auth-Token: $token" NEUTRON/v2.0/ports/PORT/bindings
+
+    Then delete the inactive binding, which changes nothing for the guest; the openstack command has
+    no subcommand for it:
+
+        curl -X DELETE -H "X-Auth-Token: $token" NEUTRON/v2.0/ports/PORT/bindings/LEFT_HOST
+
+    It worked if the port has only the binding to the server's host:
+
+        curl -s -H "X-Auth-Token: $token" NEUTRON/v2.0/ports/PORT/bindings
+
+    Not yet: Do not delete the active binding, and do not delete the port. Do not bind the port to
+    its host again: that keeps the inactive binding.
+
+    Source: neutron API, port bindings extended; nova network/neutron.py `delete_port_binding`; nova
+    bugs 1784579, 1809136.
+    """
+    if record.deleted or not _judged_here(guest):
+        return
+    for port in ports:
+        if port.vnic_type in BOUND_OTHERWISE or port.host not in (None, guest.host_name):
+            continue  # port-bound-elsewhere reports a port that is bound to another host
+        for host in _left_bindings(port):
             yield problem(
-                f"neutron still has a binding of {guest.title}'s {port.title}: {left}",
+                f"neutron still has a binding of {guest.title}'s {port.title}: INACTIVE on {host}",
                 says(record, host=record.host),
-                says(port, id=port.id, bindings=left),
-                severity=Severity.WARNING,
+                says(port, id=port.id, bindings=f"INACTIVE on {host}"),
                 PORT=port.id,
-                HOST=guest.host_name,
+                LEFT_HOST=host,
             )
 
 
@@ -127,12 +168,12 @@ def _active_elsewhere(port: Port) -> str | None:
     return active[0] if port.host and len(active) == 1 and active[0] != port.host else None
 
 
-def _left_bindings(port: Port) -> str:
+def _left_bindings(port: Port) -> tuple[str, ...]:
+    """Return the hosts of a port's inactive bindings."""
     try:
-        found = [bound for bound in port.bindings if bound.status == "INACTIVE"]
+        return tuple(str(bound.host) for bound in port.bindings if bound.status == "INACTIVE")
     except UnheardError:  # releases before Pike have only one binding
-        return ""
-    return ", ".join(f"{bound.status} on {bound.host}" for bound in found)
+        return ()
 
 
 @check(Severity.ERROR, traps=[task_in_flight, building, never_launched, migrating])

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from hoodsnap.check import Problem, Problems, check, problem
 from hoodsnap.checks.traps import disk_is_copied, job_runs, migrating, task_in_flight
-from hoodsnap.evidence import Evidence, Severity, hears, says
+from hoodsnap.evidence import Evidence, Severity, derives, hears, says
 from hoodsnap.facts.api.server import Server
 from hoodsnap.facts.clock import moment, since_written
 from hoodsnap.facts.cloud.guest import Guest
@@ -311,9 +311,12 @@ def snapshot_or_blockjob_residue(
         legal = job.startswith("backup") or _is_volume(domain, target)
         severity = Severity.NOTE if legal else Severity.WARNING
         answer = domain.said[BLOCK_JOB + target]
+        copy = next((it.copied_to for it in domain.current.disks if it.target == target), None)
+        to = f" to {place(copy)}" if copy is not None else ""
         yield problem(
-            f"{guest.title}'s disk {target} has a running job that nova did not start: {job}",
+            f"{guest.title}'s disk {target} has a running job that nova did not start: {job}{to}",
             hears(answer, "domain", target, **{f"job_of_{target}": job}),
+            *([derives(domain, "disks", copied_to=copy)] if copy is not None else []),
             severity=severity,
             TARGET=target,
             COPIED=target,

@@ -155,7 +155,19 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
     # nova has given the server up; what is missing is in the finding.
     "server-in-error": ("server-without-domain", "server-without-disk"),
     # Two guests have one disk, and its owner is in the disk's name.
-    "disk-shared-by-two-qemu": ("persistent-xml-foreign-devices", "uuid-name-chain-broken"),
+    "disk-shared-by-two-qemu": (
+        "persistent-xml-foreign-devices",
+        "uuid-name-chain-broken",
+        "disk-of-another-server",
+    ),
+    # The guest only borrows the disk, so neither its name nor nova's records have to match.
+    "disk-of-another-server": (
+        "uuid-name-chain-broken",
+        "persistent-xml-foreign-devices",
+        "chain-live-vs-persistent",
+        "guest-volume-not-in-bdm",
+        "disk-locked-by-another",
+    ),
     # The device is another volume, so all its data is the other volume's.
     "volume-device-wrong-lun": (
         "volume-attached-twice",
@@ -234,6 +246,10 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
         "volume-record-differs",
         "volume-stuck",
     ),
+    # The volume was reset in cinder, which removed its attachment, too.
+    "volume-free-in-cinder-but-open": ("bdm-attachment-or-volume-missing",),
+    # One of two rows of a volume has another device than the guest's disk.
+    "bdm-record-bad": ("volume-disk-differs",),
     # nova's record is wrong, not the guest's disk that was made from cinder's.
     "volume-record-differs": ("volume-disk-differs",),
     # A guest without its storage hangs, is paused, or can't be stopped.
@@ -255,12 +271,20 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
     # Nor can one without a disk, which may be in the folder of a resize.
     "server-without-disk": ("active-but-domain-off", "orphan-instance-dir"),
     # The guest is off because its memory was saved, and must not start before that is settled.
-    "stale-managed-save": ("active-but-domain-off",),
+    "managed-save-mismatch": ("active-but-domain-off",),
 }
 """Root check → the checks whose findings it explains."""
 
 OF_ITS_GUESTS = frozenset(["guests-ended-at-once"])
 """The roots of a host that explain only findings about guests in their own evidence."""
+
+OF_ITS_OBJECT: Mapping[str, str] = {
+    "disk-of-another-server": "DISK",
+    "volume-free-in-cinder-but-open": "VOLUME",
+    "bdm-record-bad": "VOLUME",
+}
+"""The roots that explain only findings about the same disk or volume, of any guest → the
+placeholder in the advice of both that names it."""
 
 OF_ITS_LAYERS = frozenset(["answer-about-another-object", "capture-untrustworthy"])
 """The roots that explain only findings about layers in their own evidence."""

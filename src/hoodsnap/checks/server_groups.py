@@ -222,12 +222,12 @@ def _broken(cloud: Cloud, group: _Group) -> Problem | None:
         if crowded:
             host = max(crowded, key=lambda name: len(crowded[name]))
             guests = crowded[host]
-            allowed = "apart" if group.most == 1 else f"at most {group.most} on a host"
+            allowed = counted(group.most, "member")
             return _problem(
                 group,
                 guests,
                 f"{several(guest.title for guest in guests)} are on host {host}, but server group "
-                f"{group.name} (anti-affinity) wants its members {allowed}",
+                f"{group.name} (anti-affinity) allows {allowed} on a host",
             )
     if group.policy == "affinity" and len(places) > 1:
         guests = [guests[0] for guests in places.values()]
@@ -235,7 +235,7 @@ def _broken(cloud: Cloud, group: _Group) -> Problem | None:
         return _problem(
             group,
             guests,
-            f"Server group {group.name} (affinity) wants its members on one host, but they are on "
+            f"Server group {group.name} (affinity) allows one host, but its members are on "
             f"{counted(len(places), 'host')}: {named}",
         )
     return None

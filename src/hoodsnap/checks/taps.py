@@ -555,8 +555,24 @@ def mtu_mismatch(
         ip link show TAP
         virsh dumpxml NAME | grep mtu
 
-    Then attach another port to the server and detach it again, so that nova asks neutron for the
-    MTU. After that, a hard reboot writes the domain with the new MTU.
+    If only the tap differs, it was changed by hand on the host. Set it back; the guest's
+    connections go on:
+
+        ip link set TAP mtu WIDTH
+
+    It worked if the tap has the MTU of the network:
+
+        ip link show TAP
+
+    If nova or the domain differs, attach a port of the network to the server, so that nova asks
+    neutron for the MTU, and detach that port again. After that, a hard reboot writes the domain
+    with the new MTU:
+
+        openstack server add network OUTDATED NETWORK
+
+    It worked if the domain has the MTU of the network:
+
+        virsh dumpxml OUTDATED | grep mtu
 
     Not yet: Do not run `openstack server reboot --hard` before the info cache is confirmed to be
     complete.
@@ -582,13 +598,17 @@ def mtu_mismatch(
             said = f"{card.target} mtu {card.mtu}"
             words.append(_Word(card.mtu, says(domain, interfaces=said)))
         of_host = _heard(of_tap.get(port.id[:PREFIX]), lambda it: says(it, mtu=it.mtu))
+        recorded = {word.value for word in words}
         words += [word for word in of_host if _is_less(word, wanted)]
         if len({word.value for word in words}) > 1:
+            of_tap_only = recorded == {wanted}
             yield problem(
                 f"{guest.title}'s card {port.tap} has MTU {_by_value(words)}",
                 *(word.evidence for word in words),
                 NETWORK=port.network_id,
                 TAP=port.tap,
+                WIDTH=wanted if of_tap_only else "",
+                OUTDATED="" if of_tap_only else guest.uuid,
             )
 
 

@@ -59,6 +59,7 @@ PLACEHOLDERS: Mapping[str, str] = {
     "FORMAT": "format of the disk: raw or qcow2",
     "FOUND": "path at which the file is now",
     "GIB": "size in GiB",
+    "GOOD": "name of the domain, if its saved memory is newer than its disk",
     "GROUP": "path of the control group",
     "GROUP_ID": "UUID of the server group",
     "GUEST": "UUID of the server whose guest is to start again",
@@ -114,12 +115,15 @@ PLACEHOLDERS: Mapping[str, str] = {
     "SERVICE": "name of the systemd service",
     "SHAPED": "name of the tap device",
     "SHARE": "source of the share, from /etc/fstab or the volume's connection",
+    "SHUTOFF_SERVER": "UUID of the server, if nova has it as stopped",
     "SIZE": "size in bytes",
     "SOURCE": "name of the compute host that the server left",
     "SNAPSHOT": "name of the snapshot, from `virsh snapshot-list`",
+    "STALE": "name of the domain, if its disk is newer than its saved memory",
     "STARTED": "UUID of the server, if it is not suspended",
     "STATE": "status that cinder should have: in-use, available or error",
     "STOPPED_SERVER": "UUID of each server, from the list before",
+    "STORED": "target of the disk, if the next start has it too: vdb",
     "STATUS": "status of the migration: error or finished",
     "TABLE": "name of the table in nova's database",
     "TAP": "name of the tap device",
@@ -127,9 +131,10 @@ PLACEHOLDERS: Mapping[str, str] = {
     "TYPE": "machine type",
     "UNBOUND_PORT": "id of the port, if it is not bound",
     "UNIT": "name of the daemon's systemd unit, from `systemctl list-units`",
+    "UNNOTICED": "name of the domain, if nova has its server as active",
     "UNPLUGGED_SERVER": "UUID of the server, if the guest does not have the volume",
     "USER": "id of the user in keystone",
-    "VALUE": "value of the column",
+    "VALUE": "value of the column or property",
     "VLAN": "number of the VLAN on the integration bridge",
     "VOLUME": "id of the volume",
     "WANTED": "path of the folder that nova.conf names",
@@ -137,6 +142,23 @@ PLACEHOLDERS: Mapping[str, str] = {
     "WRONG": "name of the domain that must not run",
     "WWID": "WWID of the multipath map",
     "ZONE": "name of the availability zone",
+    "AMOUNT": "value of the limit; 0 or -1 for no limit",
+    "CPU_LIMIT": "name of the limit in `virsh schedinfo`",
+    "DISK_LIMIT": "name of the limit in `virsh blkdeviotune`: total-iops-sec",
+    "MEMORY_LIMIT": "name of the limit in `virsh memtune`",
+    "RESTARTED": "UUID of the server, if it has to be stopped and started",
+    "WIDTH": "MTU of the network",
+    "OUTDATED": "UUID of the server, if nova or its domain has another MTU",
+    "UNCONFIRMED": "id of the migration that waits to be confirmed",
+    "OFF_SERVER": "UUID of the server, if it is stopped or shelved",
+    "PROPERTY": "name of the image's property",
+    "LEFT_HOST": "name of the host in the binding that is left",
+    "NEUTRON": "URL of neutron, from `openstack catalog show network`",
+    "OLD_BASE": "path of the base image that the last start used",
+    "RUNS": "UUID of the server, if it runs",
+    "SURPLUS": "id of the row that has no attachment in cinder",
+    "MAPPED": "UUID of the server, if nova has one row for the volume",
+    "IMAGE_FORMAT": "format of the image in glance: raw or qcow2",
 }
 """Placeholder → what to put there."""
 
@@ -145,7 +167,8 @@ WORKED = "It worked if "
 
 READ_ONLY = re.compile(
     r"(cat|df|du|findmnt|free|fuser -v|grep|head|hostname|journalctl|last|ls|lsblk|lsof|namei"
-    r"|printf|ps|readlink"
+    r"|printf|ps|readlink|cmp"
+    r'|token=\$\(openstack token issue -f value -c id\)$|curl -s -H "X-Auth-Token: \$token" \S+$'
     r"|sha256sum|ss|stat|systemctl (status|show|is-active|list-units)|tail|tr|date --utc"
     r"|iscsiadm -m session|losetup --list|multipath -ll|sg_inq"
     r"|ip -d link show|ip link show|ip netns list|ip -brief address|ip -n \S+ (address|route)$"
@@ -157,7 +180,8 @@ READ_ONLY = re.compile(
     r"|managedsave-dumpxml|memtune \S+$|nodeinfo|schedinfo \S+$|secret-list|snapshot-list|uri"
     r"|emulatorpin \S+$|vcpucount|vcpupin \S+$|version|blockjob \S+ \S+ --info)"
     r"|openstack [^|>;]*\b(list|show)\b|cinder --os-volume-api-version 3.27 attachment-list"
-    r"|nova-manage (cell_v2 (list_cells|verify_instance)|libvirt get_machine_type"
+    r"|nova-manage (cell_v2 (list_cells|verify_instance)|image_property show"
+    r"|libvirt get_machine_type"
     r"|placement audit --verbose|placement heal_allocations .*--dry-run|volume_attachment show))"
     r"(?!\S)"
 )

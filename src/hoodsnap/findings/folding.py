@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from hoodsnap.checks.root_causes import CROWDS, OF_ITS_GUESTS, OF_ITS_LAYERS, ROOTS
+from hoodsnap.checks.root_causes import CROWDS, OF_ITS_GUESTS, OF_ITS_LAYERS, OF_ITS_OBJECT, ROOTS
 from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.uuids import UUID
@@ -24,7 +24,8 @@ guests that the check applies to are counted."""
 
 
 _Subject = tuple[str, str]
-"""The subject of a finding: `("guest", uuid)`, `("host", name)` or `("cloud", "")`."""
+"""The subject of a finding: `("guest", uuid)`, `("host", name)`, `("cloud", "")`, or
+`("DISK", path)` for a root that explains only findings about one object (`OF_ITS_OBJECT`)."""
 
 _Kind = tuple[str, str]
 """A host's name and a check's name, which the findings of several guests may share."""
@@ -71,7 +72,7 @@ def _rooted(findings: Sequence[Finding], hosts: Sequence[Host]) -> list[Finding]
     found: dict[tuple[str, _Subject], int] = {}
     for number, finding in enumerate(findings):
         if finding.check.name in ROOTS:
-            found.setdefault((finding.check.name, _own_subject(finding)), number)
+            found.setdefault((finding.check.name, _explained_by(finding)), number)
     if not found:
         return list(findings)
     roots_of = _reversed(ROOTS)
@@ -134,6 +135,13 @@ def _differs(one: str | None, other: str | None) -> bool:
     return bool(one and other and one != other)
 
 
+def _explained_by(root: Finding) -> _Subject:
+    """Return the subject whose findings a root may explain."""
+    if kind := OF_ITS_OBJECT.get(root.check.name):
+        return kind, root.names.get(kind, "")
+    return _own_subject(root)
+
+
 def _own_subject(finding: Finding) -> _Subject:
     if finding.guest is not None:
         return "guest", finding.guest.uuid
@@ -141,9 +149,13 @@ def _own_subject(finding: Finding) -> _Subject:
 
 
 def _subjects(finding: Finding, hosts: Sequence[Host]) -> Iterator[_Subject]:
-    """Yield the subjects of a finding, nearest first: its guest, the guest's host, the cloud. For a
-    finding without a guest, include the guests and hosts that its evidence names."""
+    """Yield the subjects of a finding, nearest first: its guest, its disk or volume, the guest's
+    host, the cloud. For a finding without a guest, include the guests and hosts that its evidence
+    names."""
     yield _own_subject(finding)
+    for kind in dict.fromkeys(OF_ITS_OBJECT.values()):
+        if named := finding.names.get(kind):
+            yield kind, named
     if finding.guest is None:
         text = " ".join(_texts(finding))
         for uuid in dict.fromkeys(UUID.findall(text)):

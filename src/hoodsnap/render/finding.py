@@ -45,6 +45,12 @@ TOO_MANY = (
 )
 """Warning for a check that fires for more guests than can plausibly fail at once."""
 
+ONE_PLACE = (
+    "They have one cause. Check that the collection saw that place as the guests do, repair it "
+    "there, and do not repair any of them individually."
+)
+"""Warning in place of it if all findings name one file or folder, which is then their cause."""
+
 STYLE = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.NOTE: "cyan"}
 LABELS = {"do": "bold yellow", "not yet": "bold red", "caution": "bold yellow"}
 MARK = {Severity.ERROR: "✗", Severity.WARNING: "!", Severity.NOTE: "·"}
@@ -82,6 +88,12 @@ def counted(group: Group) -> str:
     if len(group.hosts) > 1:
         return f"{count} on {len(group.hosts)} hosts: {several(map(clean, group.hosts), NAME_ALL)}"
     return count
+
+
+def caution(shared: Shared) -> str:
+    """Return the warning for a finding that nearly all guests of a host share."""
+    cause = f" If the findings are real, {shared.cause}." if shared.cause else ""
+    return f"{TOO_MANY if shared.path is None else ONE_PLACE}{cause}"
 
 
 class Teller:
@@ -152,8 +164,7 @@ class Teller:
         if shared.path is not None:
             said = f"  All {len(names)} findings name {clean(shared.path)}: look there first."
             yield from self._wrapped(said, "bold", 4)
-        cause = f" If the findings are real, {shared.cause}." if shared.cause else ""
-        yield from self._labeled("caution", f"{TOO_MANY}{cause}")
+        yield from self._labeled("caution", caution(shared))
         yield line(f"  For example, {names[0]}:")
 
     def proof(self, pieces: Sequence[Evidence], guest: Guest | None) -> Iterator[Line]:

@@ -62,6 +62,8 @@ class Disk(NamedTuple):
     """Cache mode that libvirt was given: `none`, `writeback` …; None if QEMU decides."""
     login: Secret | None = None
     """Secret for the disk's storage; None if the storage asks for none."""
+    copied_to: str | None = None
+    """Place of the file or device to which a running job copies the disk; None without a copy."""
 
     @property
     def source(self) -> str | None:
@@ -148,7 +150,14 @@ def read_disk(element: Element) -> Disk:
         ),
         cache=None if driver is None else driver.get("cache"),
         login=_login(element),
+        copied_to=_copied_to(element.find("mirror")),
     )
+
+
+def _copied_to(mirror: Element | None) -> str | None:
+    if mirror is None:
+        return None
+    return _source(mirror.find("source")) or mirror.get("file")  # `file` before libvirt 1.2.6
 
 
 def _servers(source: Element | None) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from hoodsnap.findings.advice import (
 from hoodsnap.findings.finding import Finding
 from hoodsnap.findings.gating import closed_by
 from hoodsnap.printable import clean, cut
-from hoodsnap.render.finding import MARK, TOO_MANY
+from hoodsnap.render.finding import MARK, caution
 from hoodsnap.render.html.boxes import words
 from hoodsnap.render.html.verbatim import Verbatim, keys_of, title
 from hoodsnap.render.line import shortened
@@ -59,12 +59,11 @@ def _shared(finding: Finding) -> Mapping[str, object] | None:
     if shared is None:
         return None
     names = [cut(name_of(guest), 80) for guest in shared.guests[:NAMED]]
-    cause = f" If the findings are real, {shared.cause}." if shared.cause else ""
     return {
         "count": f"{len(shared.guests)} of {shared.among} servers",
         "names": names,
         "more": len(shared.guests) - len(names),
-        "caution": f"{TOO_MANY}{cause}",
+        "caution": caution(shared),
         "example": names[0],
     }
 
