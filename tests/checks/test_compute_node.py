@@ -296,8 +296,8 @@ def _aggregate(host: RecordedHost, listed: list[str]) -> None:
         "aggregate_hosts": (["id", "host", "aggregate_id"], [[1, "vm", 1]]),
     }
     for answer in host.bundle.answers:
-        for table, (columns, cells) in rows.items():
-            if answer.query.endswith(f" FROM nova_api.{table}") and answer.query.startswith(
+        for name, (columns, cells) in rows.items():
+            if answer.query.endswith(f" FROM nova_api.{name}") and answer.query.startswith(
                 "SELECT"
             ):
                 host.set("nova-db", answer.query, {"columns": columns, "rows": cells})
