@@ -155,7 +155,10 @@ FOUND = {
     "db-two-cells": ["error instance-in-two-cells of vm-snap"],
     "db-node": ["error active-without-host of vm-config"],
     "group-broken": ["warning server-group-broken of "],
-    "zone-moved": ["warning availability-zone-differs of "],
+    "zone-moved": [
+        "warning availability-zone-differs of ",
+        "warning placement-aggregates-differ of ",
+    ],
     "db-hidden": ["error instance-hidden of vm-snap"],
     "db-image-properties": ["warning image-properties-lost of vm-config"],
     "db-launched-on": ["note launch-host-unknown of vm-duo"],

@@ -168,3 +168,8 @@ fault instances-hidden - "an empty file system is mounted over the instances dir
 b_instances_hidden() { mount -t tmpfs -o size=1M,mode=755 lab-empty "$INSTANCES"; }
 c_instances_hidden() { [ "$(stat -fc %T "$INSTANCES")" = tmpfs ]; }
 f_instances_hidden() { umount "$INSTANCES"; }
+
+fault locks-closed - "the folder in which nova-compute locks images belongs to root, mode 0700" "nothing until the next start, which fails"
+b_locks_closed() { stat -c '%u:%g %a' "$INSTANCES/locks" | save owner; chown root:root "$INSTANCES/locks"; chmod 0700 "$INSTANCES/locks"; }
+c_locks_closed() { [ "$(stat -c '%u %a' "$INSTANCES/locks")" = "0 700" ]; }
+f_locks_closed() { read -r owner mode <"$S/owner"; chown "$owner" "$INSTANCES/locks"; chmod "$mode" "$INSTANCES/locks"; }

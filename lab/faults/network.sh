@@ -170,3 +170,44 @@ fault tap-down vm-plain "the guest's tap is switched off" "nothing"
 b_tap_down() { first_tap | save tap; ip link set "$(saved tap)" down; }
 c_tap_down() { [ -z "$(ip -o link show up dev "$(saved tap)")" ]; }
 f_tap_down() { ip link set "$(saved tap)" up; }
+
+fault switch-port-twice vm-tenant "a second interface in br-int has the id of the guest's port" "the agent wires either one; deleting the second takes the rules of the first away"
+b_switch_port_twice() {
+  first_tap | save tap
+  ovs-vsctl add-port br-int tapdup0 -- set Interface tapdup0 type=internal "external_ids:iface-id=$(port_id)" \
+    "external_ids:attached-mac=$(virsh domiflist "$u" | awk '$1 ~ /^tap/ && !n++ { print $5 }')" external_ids:iface-status=active "external_ids:vm-uuid=$u"
+}
+c_switch_port_twice() { ovs-vsctl list-ports br-int | grep -qx tapdup0; }
+f_switch_port_twice() { ovs-vsctl --if-exists del-port br-int tapdup0; osc server reboot --hard --wait "$u"; until_ok 60 port_is_active; }
+port_is_active() { [ "$(row "select status from neutron.ports where id = '$(port_id)'")" = ACTIVE ]; }
+
+dhcp_tap() { # of the first network of the guest
+  row "select concat('tap', left(id, 11)) from neutron.ports where device_owner = 'network:dhcp' and network_id =
+       (select network_id from neutron.ports where id = '$(port_id)') limit 1"
+}
+fault switch-vlan vm-plain "the tag of the DHCP server's interface in br-int is changed" "nothing: guests get no address at their next renewal"
+b_switch_vlan() { dhcp_tap | save tap; ovs-vsctl get Port "$(saved tap)" tag | save tag; ovs-vsctl set Port "$(saved tap)" tag=7; }
+c_switch_vlan() { [ "$(ovs-vsctl get Port "$(saved tap)" tag)" = 7 ]; }
+f_switch_vlan() { ovs-vsctl set Port "$(saved tap)" "tag=$(saved tag)"; }
+
+fault patch-peer-wrong - "the patch port to the external bridge names a peer that does not exist" "nothing"
+b_patch_peer_wrong() { ovs-vsctl set Interface int-br-ex options:peer=phy-br-old; }
+c_patch_peer_wrong() { ovs-vsctl get Interface int-br-ex options:peer | grep -q phy-br-old; }
+f_patch_peer_wrong() { ovs-vsctl set Interface int-br-ex options:peer=phy-br-ex; }
+
+dhcp_ns() { echo "qdhcp-$(row "select network_id from neutron.ports where id = '$(port_id)'")"; }
+fixed_ip() { row "select ip_address from neutron.ipallocations where port_id = '$(port_id)' limit 1"; }
+fault address-twice vm-plain "the guest's address is also on the DHCP server's device" "nothing until the agent restarts"
+b_address_twice() { dhcp_tap | save tap; ip -n "$(dhcp_ns)" address add "$(fixed_ip)/24" dev "$(saved tap)"; }
+c_address_twice() { ip -n "$(dhcp_ns)" -o address show dev "$(saved tap)" | grep -qF " $(fixed_ip)/24 "; }
+f_address_twice() { ip -n "$(dhcp_ns)" address del "$(fixed_ip)/24" dev "$(saved tap)"; }
+
+fault tap-shaped vm-plain "tc: the guest's tap is limited to 8 kbit/s" "nothing"
+b_tap_shaped() { first_tap | save tap; tc qdisc add dev "$(saved tap)" root tbf rate 8kbit burst 1540 latency 50ms; }
+c_tap_shaped() { tc qdisc show dev "$(saved tap)" | grep -q tbf; }
+f_tap_shaped() { tc qdisc del dev "$(saved tap)" root; }
+
+fault tap-policed vm-snap "Open vSwitch drops what the guest sends above 10 kbit/s" "nothing"
+b_tap_policed() { first_tap | save tap; ovs-vsctl set Interface "$(saved tap)" ingress_policing_rate=10 ingress_policing_burst=1; }
+c_tap_policed() { [ "$(ovs-vsctl get Interface "$(saved tap)" ingress_policing_rate)" = 10 ]; }
+f_tap_policed() { ovs-vsctl set Interface "$(saved tap)" ingress_policing_rate=0 ingress_policing_burst=0; }

@@ -23,3 +23,11 @@ fault placement-orphan - "an allocation whose consumer is not an instance" "noth
 b_placement_orphan() { new_uuid | save id; alloc_set "$(saved id)" 512; }
 c_placement_orphan() { [ "$(row "select count(*) from placement.allocations where consumer_id='$(saved id)'")" = 3 ]; }
 f_placement_orphan() { osc resource provider allocation delete "$(saved id)"; }
+
+fault aggregate-lost - "placement has the host in no aggregate, nova has it in one" "nothing; tenants and zones that placement filters find no host"
+b_aggregate_lost() {
+  osc aggregate create lab-ssd -f value -c id | save aggregate
+  row "insert into nova_api.aggregate_hosts (created_at, host, aggregate_id) values (utc_timestamp(), '$LAB_HOST', $(saved aggregate))"
+}
+c_aggregate_lost() { [ "$(row "select count(*) from nova_api.aggregate_hosts where aggregate_id=$(saved aggregate)")" = 1 ]; }
+f_aggregate_lost() { row "delete from nova_api.aggregate_hosts where aggregate_id=$(saved aggregate)"; osc aggregate delete "$(saved aggregate)"; }

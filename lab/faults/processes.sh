@@ -63,3 +63,9 @@ b_domain_without_qemu() {
 }
 c_domain_without_qemu() { running && [ -z "$(guest_pids "$u")" ]; }
 f_domain_without_qemu() { kill_now fault-socket-holder; rm -f "$RUN"/fault-socket-holder.*; sleep 3; back_to_active; }
+
+qemu_of() { cat "/run/libvirt/qemu/$d.pid"; }
+fault threads-pinned vm-config "taskset: all threads of the guest's QEMU may run on CPU 1 only" "nothing"
+b_threads_pinned() { taskset -pc "$(qemu_of)" | sed 's/.*: //' | save cpus; taskset -apc 1 "$(qemu_of)" >/dev/null; }
+c_threads_pinned() { [ "$(taskset -pc "$(qemu_of)" | sed 's/.*: //')" = 1 ]; }
+f_threads_pinned() { taskset -apc "$(saved cpus)" "$(qemu_of)" >/dev/null; }

@@ -194,3 +194,11 @@ b_zone_moved() {
 }
 c_zone_moved() { [ "$(row "select count(*) from nova_api.aggregate_hosts where aggregate_id=$(saved aggregate)")" = 1 ]; }
 f_zone_moved() { row "delete from nova_api.aggregate_hosts where aggregate_id=$(saved aggregate)"; osc aggregate delete "$(saved aggregate)"; }
+
+fault request-forced vm-resized "the request spec demands a host that does not exist" "nothing: nova drops the demand on a move"
+b_request_forced() {
+  dump_rows nova_api request_specs "instance_uuid='$u'" | save spec.sql
+  row "update nova_api.request_specs set spec = json_set(spec, '\$.\"nova_object.data\".force_hosts', json_array('compute-old')) where instance_uuid = '$u'"
+}
+c_request_forced() { row "select spec from nova_api.request_specs where instance_uuid = '$u'" | grep -q compute-old; }
+f_request_forced() { "${MYSQL[@]}" nova_api <"$S/spec.sql"; }

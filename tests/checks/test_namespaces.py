@@ -177,7 +177,7 @@ def test_namespace_route_wrong_without_the_external_subnet(host: RecordedHost) -
             host.set("neutron", answer.query, {**answer.value, "subnets": kept})
 
     [line] = host.headlines()
-    assert line.startswith(f"{brief(name)} has no default route, but router ")
+    assert line.startswith(f"{brief(name)} on vm has no default route, but router ")
 
 
 def test_namespace_route_wrong(host: RecordedHost) -> None:

@@ -195,8 +195,8 @@ def _without_route(
         return
     if is_true(lambda: router.translates):
         yield problem(
-            f"{brief(space.name)} has no default route, but router {brief(router.id)} translates "
-            "its guests' packets to the external network",
+            f"{brief(space.name)} on {words['HOST']} has no default route, but router "
+            f"{brief(router.id)} translates its guests' packets to the external network",
             says(port, id=port.id, addresses=", ".join(port.addresses)),
             hears(space.said["route"], "namespace", space.name, gateway=None),
             **words,

@@ -226,8 +226,6 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
     "clocks-apart": ("service-report-in-future",),
     # Another server's request spec has another flavor and image.
     "row-of-another-instance": ("request-spec-skew",),
-    # The host was added to an aggregate in nova's database, not through its API.
-    "availability-zone-differs": ("placement-aggregates-differ",),
     # The host was moved into another zone, which the request names.
     "request-spec-skew": ("availability-zone-differs",),
     # The disk's header names another base image than the one QEMU uses.
