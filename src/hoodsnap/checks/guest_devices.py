@@ -95,7 +95,7 @@ def guest_device_differs(
 
     Authority: QEMU, for the devices that the guest has.
 
-    Traps: A device that nova plugged in is not on the command line, and one that it plugged out is
+    Traps: A device that was plugged in is not on the command line, and one that it plugged out is
     not in the definition; kinds that nova ever plugged are not compared. libvirt names some devices
     that QEMU builds in. Drivers of other machines have other names, and only known ones are
     compared.
@@ -240,7 +240,10 @@ def _drives(domain: Domain, argv: CommandLine) -> Iterator[_Apart]:
 def _absent(
     defined: Mapping[str, GuestDevice], argv: CommandLine, instance: Instance | None
 ) -> Iterator[_Apart]:
-    """Yield devices that only one of both has, of kinds that nova never plugged in or out."""
+    """Yield devices that QEMU alone has, of kinds that nova never plugged out.
+
+    One that only the definition has was plugged in, if not by nova then by hand.
+    """
     plugged = _plugged(instance)
     if plugged is None:
         return
@@ -254,11 +257,6 @@ def _absent(
         kind = "disk" if "drive" in given else "interface" if "mac" in given else ""
         if not above and kind not in plugged and not name.startswith(UNPLUGGED):
             yield name, "driver", "none", str(given.get("driver"))
-    for alias, device in defined.items():
-        is_passed = device.kind in ("disk", "interface") and device.model in ("virtio", "scsi")
-        is_passed = is_passed and device.device in ("", "disk")
-        if is_passed and alias not in argv.devices and device.kind not in plugged:
-            yield alias, "model", device.model, "no such device"
 
 
 def _plugged(instance: Instance | None) -> frozenset[str] | None:
