@@ -178,8 +178,7 @@ b_switch_port_twice() {
     "external_ids:attached-mac=$(virsh domiflist "$u" | awk '$1 ~ /^tap/ && !n++ { print $5 }')" external_ids:iface-status=active "external_ids:vm-uuid=$u"
 }
 c_switch_port_twice() { ovs-vsctl list-ports br-int | grep -qx tapdup0; }
-f_switch_port_twice() { ovs-vsctl --if-exists del-port br-int tapdup0; osc server reboot --hard --wait "$u"; until_ok 60 port_is_active; }
-port_is_active() { [ "$(row "select status from neutron.ports where id = '$(port_id)'")" = ACTIVE ]; }
+f_switch_port_twice() { ovs-vsctl --if-exists del-port br-int tapdup0; osc server reboot --hard --wait "$u"; until_ok 60 port_is ACTIVE || die "the port of $I is not ACTIVE"; }
 
 dhcp_tap() { # of the first network of the guest
   row "select concat('tap', left(id, 11)) from neutron.ports where device_owner = 'network:dhcp' and network_id =

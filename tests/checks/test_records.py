@@ -288,6 +288,16 @@ def test_a_mapping_may_be_behind_while_nova_works_on_the_server(
     assert host.findings() == []
 
 
+def test_a_server_that_was_just_requested_and_runs_has_a_cell(host: RecordedHost) -> None:
+    """nova maps a server to its cell before it sends the build to a host."""
+    uuid, started = host.uuid("vm-plain"), host.bundle.started
+    ordered, launched = started - timedelta(minutes=3), started - timedelta(minutes=2)
+    host.row("instances", uuid, launched_at=f"{launched:%Y-%m-%d %H:%M:%S}")
+    host.row("instance_mappings", uuid, cell_id=None, created_at=f"{ordered:%Y-%m-%d %H:%M:%S}")
+
+    assert any(line.startswith("instance-mapping-skew of vm-plain") for line in host.findings())
+
+
 def test_a_server_that_was_just_requested_has_no_cell_yet(host: RecordedHost) -> None:
     now = f"{host.bundle.started:%Y-%m-%d %H:%M:%S}"
     host.row("instance_mappings", host.uuid("vm-plain"), cell_id=None, created_at=now)

@@ -283,8 +283,8 @@ def just_ordered(guest: Guest) -> bool:
     ordered, asked = moment(guest.mapping.created_at), guest.mapping.said["row"].at
     # nova maps the server to its cell before it sends the build to a host.
     launched = known(lambda: moment(guest.instance.launched_at) if guest.instance else None)
-    if launched is not None and guest.runs and asked - launched > EARLIER:
-        return False
+    if ordered is not None and launched is not None and guest.runs:
+        return asked - ordered < RIPE and not ordered <= launched < asked - EARLIER
     return ordered is not None and asked - ordered < RIPE
 
 
