@@ -491,17 +491,20 @@ def test_a_save_of_unknown_time_is_not_called_good(host: RecordedHost) -> None:
     stored = f"virsh dumpxml --inactive {host.domain('vm-suspended')}"
     path = _root(host, "vm-suspended")
     host.edit("libvirt", stored, f"<source file='{path}'", "<source dev='/dev/vg/root'")
+    host.edit(
+        "libvirt", stored, "<disk type='file' device='disk'>", "<disk type='block' device='disk'>"
+    )
 
     finding = host.found("managed-save-mismatch")
     assert finding.headline == (
         "vm-suspended is stopped in nova, but its memory was saved without nova: it is shut off "
         "(saved)"
     )
-    assert [line.split()[:2] for line in changes(finding)] == [
-        ["openstack", "server"],
-        ["virsh", "start"],
-        ["virsh", "managedsave-remove"],
-        ["openstack", "server"],
+    assert [line.split()[:3] for line in changes(finding)] == [
+        ["virsh", "managedsave-remove", host.domain("vm-suspended")],
+        ["openstack", "server", "start"],
+        ["openstack", "server", "set"],
+        ["virsh", "start", host.domain("vm-suspended")],
     ]
 
 

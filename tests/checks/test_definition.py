@@ -214,7 +214,7 @@ def test_disks_outside_instances_path(host: RecordedHost) -> None:
     found = host.report().findings
     assert {it.check.name for it in found} == {"disks-outside-instances-path"}
     assert {it.severity.word for it in found} == {"error"}
-    assert "but nova-compute looks for it in /srv/nova/instances" in found[0].headline
+    assert "but nova-compute will look for it in /srv/nova/instances" in found[0].headline
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from hoodsnap.findings.advice import PLACEHOLDERS, WORKED, command, instructions
 from hoodsnap.findings.analysis import analyze
 
 KEYWORDS = {
-    *("AND", "DELETE", "FROM", "IN", "SELECT", "SET", "UPDATE", "UTC_TIMESTAMP", "WHERE"),
+    *("AND", "DELETE", "FROM", "IN", "NOW", "SELECT", "SET", "UPDATE", "UTC_TIMESTAMP", "WHERE"),
     *("OS", "EXT", "SRV", "ATTR", "AZ", "CONT"),
 }
 """Words in capitals that belong to a language or a column, not to a placeholder."""

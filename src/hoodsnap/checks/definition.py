@@ -357,7 +357,7 @@ def disks_outside_instances_path(guest: Guest, host: Host, domain: Domain) -> Pr
             continue
         yield problem(
             f"{guest.title}'s disk {disk.target} is {place(source)}, but nova-compute will look "
-            f"for it in {wanted}, as nova.conf says now",
+            f"for it in {wanted}",
             derives(domain, "disks", disk=source),
             hears(conf, "nova.conf", "DEFAULT.instances_path", instances_path=wanted),
             FOLDER=folders,

@@ -202,6 +202,8 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
     # What nova does not have in its cache cannot be compared in it, and nova writes its note of the
     # domain from it.
     "info-cache-lost": ("info-cache-outdated", "xml-metadata-stale"),
+    # The volume was reset in cinder, which removed its attachment, too.
+    "volume-free-in-cinder-but-open": ("bdm-attachment-or-volume-missing",),
     # A block device mapping refers to a volume that does not exist.
     "bdm-attachment-or-volume-missing": (
         "bdm-not-in-guest",
@@ -244,8 +246,6 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
         "volume-record-differs",
         "volume-stuck",
     ),
-    # The volume was reset in cinder, which removed its attachment, too.
-    "volume-free-in-cinder-but-open": ("bdm-attachment-or-volume-missing",),
     # One of two rows of a volume has another device than the guest's disk.
     "bdm-record-bad": ("volume-disk-differs",),
     # nova's record is wrong, not the guest's disk that was made from cinder's.
