@@ -62,7 +62,7 @@ def test_disk_locked_by_another(host: RecordedHost) -> None:
         "disk-locked-by-another of vm-stopped: kernel reports lock = 999: OFDLCK"
     )
     assert host.headlines() == [
-        f"A program has locked vm-stopped's disk …/{host.uuid('vm-stopped')[:8]}/disk, which is off"
+        f"A program has locked vm-stopped's disk …/{host.uuid('vm-stopped')[:8]}/disk; vm-stopped is off"
     ]
 
 
@@ -116,12 +116,12 @@ def test_the_locks_of_a_guest_that_has_just_died_are_not_reported(host: Recorded
 def test_a_lock_on_the_disk_of_a_guest_that_was_off_before(host: RecordedHost, state: str) -> None:
     """nova wants such a server to run, or gave it up; no log tells of the lock."""
     _die(host, "vm-plain", after_the_locks=False)
-    _lock(host, "vm-plain", "999: OFDLCK ADVISORY  READ -1 {} 100 101")
+    _lock(host, "vm-plain", "999: POSIX  ADVISORY  WRITE 4711 {} 100 101")
     host.row("instances", host.uuid("vm-plain"), vm_state=state)
     host.server(host.uuid("vm-plain"), vm_state=state)
 
     assert (
-        f"A program has locked vm-plain's disk …/{host.uuid('vm-plain')[:8]}/disk, which is off"
+        f"PID 4711 has locked vm-plain's disk …/{host.uuid('vm-plain')[:8]}/disk; vm-plain is off"
         in host.headlines()
     )
 

@@ -166,7 +166,8 @@ def disk_locked_by_another(
     Traps: nova itself copies and converts disks, but only while the server has a task; cinder does
     so while it moves a volume. libvirt's lock daemon locks the first byte of a file.
     A guest that nova wants to run, or that is in error, may have ended after the locks were read:
-    such a guest must have been off before them, or QEMU's log or nova's fault has to name a lock.
+    the lock must be a process' and the guest have been off before, or QEMU's log or nova's fault
+    has to name a lock.
 
     Next: Check which program has the disk open:
 
@@ -190,13 +191,7 @@ def disk_locked_by_another(
     runs = process is not None or domain.id is not None
     if runs and process is None:
         raise UnheardError("QEMU's process was not collected")
-    may_be_own = not (
-        runs
-        or _rests(guest)
-        or _complains(log)
-        or _failed_on_a_lock(guest)
-        or _was_off(host, domain)
-    )
+    is_foreign = runs or _rests(guest) or _complains(log) or _failed_on_a_lock(guest)
     own = {one.pid for one in guest.processes}
     for disk in domain.current.disks:
         if disk.image.type != "file" or disk.source is None or disk.read_only or disk.shareable:
@@ -205,7 +200,8 @@ def disk_locked_by_another(
             continue  # of another guest, whose QEMU may well hold it
         entry = host.images.entry(disk.source)
         for lock in _strange_locks(host, entry, own, runs=runs) if entry is not None else ():
-            if may_be_own:
+            # QEMU's own locks belong to no process.
+            if not is_foreign and (lock.pid is None or not _was_off(host, domain)):
                 raise UnheardError("its QEMU may have ended after the locks were read")
             where = phrase.place(disk.source)
             yield problem(
