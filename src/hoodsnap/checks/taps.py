@@ -234,13 +234,22 @@ def tap_missing_or_miswired(
 
         ip link set DEVICE up
 
-    If the tap was deleted and nova did not create the port, let nova attach it again, which gives
-    the guest a new card. A port that nova created would be deleted, with its addresses; for such a
-    port, hard-reboot the server instead, once its volumes and its info cache are confirmed to be
-    right:
+    If Open vSwitch does not have the port's id, set it, and the agent wires the tap:
+
+        ovs-vsctl set Interface UNMARKED external_ids:iface-id=PORT
+
+    If the tap was deleted and nova did not create the port (nova would delete its own), let nova
+    attach the port again, which gives the guest a new card:
 
         openstack server remove port UUID LOST_PORT
         openstack server add port UUID LOST_PORT
+
+    If nova created the port, check that the server's volumes and ports are right, because a stop
+    and start defines the guest again from all of nova's records. Then stop and start the server,
+    which ends the guest and boots it again:
+
+        openstack server stop REPLUGGED
+        openstack server start REPLUGGED
 
     It worked if the tap is up, Open vSwitch reports no error, and the port is ACTIVE:
 
@@ -279,12 +288,15 @@ def tap_missing_or_miswired(
                 TAP=card.target,
                 LINK=link or "",
                 DEVICE="",
-                LOST_PORT=port_id if link is None else "",
+                UNMARKED="",
                 PORT=port_id,
+                **(_lost(guest, port_id) if link is None else NOT_LOST),
             )
             continue
         wrong = (*_kernels(guest, card, tap, process, held), *_switch(guest, tap, port))
         if wrong:
+            marks = any(one.of_id for one in wrong)
+            mended = marks or [one.fault for one in wrong] == ["is down"]
             yield problem(
                 f"{guest.title}'s tap {card.target} {wrong[0].fault}",
                 target,
@@ -292,8 +304,9 @@ def tap_missing_or_miswired(
                 TAP=card.target,
                 LINK="",
                 DEVICE=card.target if not tap.up else "",
+                UNMARKED=card.target if marks else "",
                 PORT=port_id,
-                LOST_PORT="" if [one.fault for one in wrong] == ["is down"] else port_id,
+                **(NOT_LOST if mended else _lost(guest, port_id)),
             )
 
 
@@ -303,6 +316,25 @@ class _Fault(NamedTuple):
     fault: str
     """Predicate of a sentence about the tap: `is down`."""
     evidence: Evidence
+    of_id: bool = False
+    """The tap has no id of a port in Open vSwitch, or another port's: setting it mends the tap."""
+
+
+NOT_LOST = {"LOST_PORT": "", "REPLUGGED": ""}
+"""Values for the advice if the card need not be attached again."""
+
+
+def _lost(guest: Guest, port: str | None) -> dict[str, str | None]:
+    """Return how to attach a card again: by its port, or by the server if nova created the port.
+
+    Both if nova's info cache, which has it, was not collected.
+    """
+    cached = known(lambda: guest.instance.network_info if guest.instance is not None else ()) or ()
+    [kept, *_] = [*(one.kept for one in cached if one.id == port), None]
+    return {
+        "LOST_PORT": "" if kept is False else port,
+        "REPLUGGED": "" if kept else guest.uuid,
+    }
 
 
 def _host_of(guest: Guest) -> str:
@@ -392,7 +424,8 @@ def _switch(guest: Guest, tap: Tap | None, port: Port | None) -> Iterator[_Fault
     yield from _unrecognized(guest, tap, port)
     if tap.iface_id is not None and tap.iface_id.lower() != port.id:
         named = says(tap, name=tap.name, iface_id=tap.iface_id)
-        yield _Fault(f"has the id of another port in Open vSwitch: {brief(tap.iface_id)}", named)
+        fault = f"has the id of another port in Open vSwitch: {brief(tap.iface_id)}"
+        yield _Fault(fault, named, of_id=True)
     if _of(lambda: tap.is_dead and port.admin_state_up):
         tag = says(tap, name=tap.name, tag=tap.tag)
         yield _Fault(f"is in the dead VLAN {tap.tag}, but its port is up", tag)
@@ -406,7 +439,8 @@ def _unrecognized(guest: Guest, tap: Tap, port: Port) -> Iterator[_Fault]:
     """Yield why the agent does not recognize the tap, or has wired it into another network."""
     if tap.iface_id is None:
         none = says(tap, name=tap.name, iface_id=None)
-        yield _Fault("has no port id (iface-id) in Open vSwitch, so no agent wires it", none)
+        fault = "has no port id (iface-id) in Open vSwitch, so no agent wires it"
+        yield _Fault(fault, none, of_id=True)
     elif tap.attached_mac is None:
         none = says(tap, name=tap.name, attached_mac=None)
         yield _Fault("has no attached-mac in Open vSwitch, so no agent wires it", none)

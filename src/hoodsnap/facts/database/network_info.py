@@ -35,6 +35,8 @@ class NetworkInterface(NamedTuple):
     plugged: str | None = None
     """Bridge in the details of its binding."""
     subnets: tuple[CachedSubnet, ...] = ()
+    kept: bool | None = None
+    """The port outlives its server (`preserve_on_delete`): somebody else than nova created it."""
 
 
 class CachedSubnet(NamedTuple):
@@ -84,6 +86,7 @@ def _port(raw: object) -> NetworkInterface:
         bridge=_text(network.get("bridge")),
         plugged=_text(_mapping(raw.get("details")).get("bridge_name")),
         subnets=tuple(_subnet(_mapping(one)) for one in _list(network.get("subnets"))),
+        kept=kept if isinstance(kept := raw.get("preserve_on_delete"), bool) else None,
     )
 
 
