@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from hoodsnap.findings.advice import PLACEHOLDERS, WORKED, Command, Instruction
 
 TABLE = Path(__file__).parent / "remedies.toml"
+FAULTS = Path(__file__).parents[2] / "lab/faults"
+
+AT_ONCE = 6
+"""Trials in one round at most."""
 
 BY_HAND = "$ "
 """The beginning of a step that the advice describes in prose, without a command."""
@@ -56,11 +61,49 @@ class Trial:
     """Seconds after which the finding must have ended."""
     sample: bool = False
     """Part of `make test-lab`."""
+    alone: bool = False
+    """No other fault may be in the lab meanwhile: a service that others need stops."""
 
     @property
     def name(self) -> str:
         """The trial's name among all trials."""
         return f"{self.check}-{self.fault}"
+
+    @property
+    def broken(self) -> str:
+        """The instance that has the fault; `-` for the host."""
+        return self.instance or faults()[self.fault]
+
+
+@cache
+def faults() -> Mapping[str, str]:
+    """Return the instance (`-`: the host) that each fault of the lab breaks by itself."""
+    scripts = "".join(path.read_text() for path in sorted(FAULTS.glob("*.sh")))
+    return dict(re.findall(r"^fault (\S+) (\S+) ", scripts, re.MULTILINE))
+
+
+def rounds(trials: Iterable[Trial]) -> list[tuple[Trial, ...]]:
+    """Return the trials in groups that are made at once, in different guests: collecting the lab
+    takes longer than most of them.
+    """
+    found: list[list[Trial]] = []
+    for trial in trials:
+        for group in found:
+            if _fits(trial, group):
+                group.append(trial)
+                break
+        else:
+            found.append([trial])
+    return [tuple(one) for one in found]
+
+
+def _fits(trial: Trial, others: Sequence[Trial]) -> bool:
+    if trial.alone or len(others) >= AT_ONCE or any(one.alone for one in others):
+        return False
+    if trial.broken != "-" and trial.broken in [one.broken for one in others]:
+        return False
+    same = (trial.thaw, trial.sample) == (others[0].thaw, others[0].sample)
+    return same and trial.fault not in [one.fault for one in others]
 
 
 def load() -> Mapping[str, tuple[Trial, ...]]:

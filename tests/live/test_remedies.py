@@ -6,17 +6,19 @@ remedies.toml says with which fault of the lab, and which of the advised command
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 from fixtures.record import ALL_HOSTS, FROZEN, SETTLE, SLOW
 from tests.conftest import ROOT
-from tests.live.remedies import BY_HAND, UNTIL, Trial, load, looks, steps
+from tests.live.remedies import BY_HAND, UNTIL, Trial, load, looks, rounds, steps
 
 from hoodsnap import bundle
 from hoodsnap.evidence import Severity
@@ -24,7 +26,19 @@ from hoodsnap.findings.advice import instructions
 from hoodsnap.findings.analysis import Report, analyze
 from hoodsnap.findings.finding import Finding
 
-TRIALS = [trial for trials in load().values() for trial in trials if not trial.untried]
+WANTED = frozenset(filter(None, os.environ.get("HOODSNAP_REMEDIES", "").split(",")))
+"""Names of checks and faults whose trials are made; empty for all."""
+
+TRIALS = [
+    trial
+    for trials in load().values()
+    for trial in trials
+    if not trial.untried and (not WANTED or WANTED & {trial.check, trial.fault})
+]
+ROUNDS = [
+    pytest.param(one, marks=pytest.mark.lab if one[0].sample else (), id=one[0].name)
+    for one in rounds(TRIALS)
+]
 
 SQL = ("SELECT ", "UPDATE ", "DELETE ")
 API_DATABASE = ("instance_mappings", "build_requests")
@@ -55,7 +69,7 @@ class Lab:
         """Run a command as a reader would; return its output. Fails with the command's status."""
         done = subprocess.run(
             ["bash", "-c", f'. "$0"; {command}', str(self.state / "openrc")],
-            cwd=self.folder,
+            cwd=more.get("TMP", self.folder),
             env=self.environment(**more),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -135,100 +149,141 @@ def lab(cloud: Path, tmp_path: Path, quiet: None) -> Lab:
     return Lab(cloud, tmp_path)
 
 
-@contextmanager
-def broken(lab: Lab, trial: Trial) -> Iterator[None]:
-    """Have the fault in the lab, and nothing of it afterwards."""
-    if trial.before:
-        lab.shell(trial.before)
-    freeze = ["--freeze"] if trial.fault in FROZEN else []
-    try:
-        lab.script("break.sh", *freeze, trial.fault, *filter(None, [trial.instance]))
-        time.sleep(SLOW.get(trial.fault, SETTLE))
-        yield
-        how = {"fix": [], "forget": ["--forget"]}.get(trial.undo, ["--rest"])
-        lab.script("fix.sh", *how, trial.fault)
-    finally:
-        if (lab.state / "faults" / trial.fault).exists():
-            lab.script("fix.sh", trial.fault)
-        if freeze:
-            lab.thaw()
-
-
 @pytest.mark.remedies
-@pytest.mark.parametrize(
-    "trial",
-    [
-        pytest.param(trial, marks=pytest.mark.lab if trial.sample else (), id=trial.name)
-        for trial in TRIALS
-    ],
-)
-def test_the_advice_ends_its_finding(trial: Trial, lab: Lab) -> None:
-    options = ["--all-hosts"] if trial.fault in ALL_HOSTS else []
-    more = {"UUID": "", "FAULT": str(lab.state / "faults" / trial.fault)}
-    try:
-        with broken(lab, trial):
-            before = lab.report(*options)
-            finding = _of(trial, before)
-            guest = finding.shared.guests[0] if finding.shared is not None else finding.guest
-            more["UUID"] = guest.uuid if guest is not None else ""
-            if trial.thaw and trial.fault in FROZEN:
-                lab.thaw()
-            _follow(lab, trial, finding, more)
-            if trial.shows:
-                _shows(lab, trial, finding, more)
+@pytest.mark.parametrize("trials", ROUNDS)
+def test_the_advice_ends_its_finding(trials: tuple[Trial, ...], lab: Lab) -> None:
+    options = ["--all-hosts"] if any(trial.fault in ALL_HOSTS for trial in trials) else []
+    failures: list[str] = []
+    with ExitStack() as stack:
+        stack.callback(lab.script, "instances.sh")
+        injected = [stack.enter_context(broken(lab, trial, failures)) for trial in trials]
+        time.sleep(max(SLOW.get(trial.fault, SETTLE) for trial in trials))
+        before = lab.report(*options)
+        for attempt in injected:
+            with noted(attempt, failures):
+                attempt.find(before)
+        if all(trial.thaw for trial in trials):
+            lab.thaw()
+        with ThreadPoolExecutor() as pool:
+            for done in [pool.submit(_follow, attempt, failures) for attempt in injected]:
+                done.result()
+        failures += _left(lab, [one for one in injected if not one.failed], before, options)
+    assert not failures, "\n\n".join(failures)
+
+
+class Attempt:
+    """A trial while its fault is in the lab."""
+
+    def __init__(self, lab: Lab, trial: Trial) -> None:
+        """`lab` runs the commands."""
+        self.lab, self.trial = lab, trial
+        self.finding: Finding | None = None
+        self.failed = False
+        folder = lab.folder / trial.name
+        folder.mkdir(exist_ok=True)
+        fault = str(lab.state / "faults" / trial.fault)
+        self.values = {"UUID": "", "FAULT": fault, "TMP": str(folder)}
+
+    def find(self, report: Report) -> None:
+        """Find the finding that the fault must have."""
+        name, check = self.trial.broken, self.trial.check
+        found = [one for one in report.everything() if one.check.name == check]
+        assert found, f"no {check} in {sorted(one.check.name for one in report.everything())}"
+        named = [one for one in found if name in [guest.name for guest in one.guests]]
+        self.finding = (named or found)[0]
+        if self.finding.guests:
+            self.values["UUID"] = self.finding.guests[0].uuid
+
+    def shell(self, command: str) -> str:
+        """Run a command of the advice; return its output."""
+        return self.lab.shell(command, **self.values)
+
+    def follow(self) -> None:
+        """Do what the advice says; a reader waits until nova has ended what was requested."""
+        assert self.finding is not None
+        uuid = self.values["UUID"]
+        for step in steps(self.trial, instructions(self.finding)):
+            if step.startswith(UNTIL):
+                self.lab.wait(uuid, step.removeprefix(UNTIL))
+            elif step.startswith(SQL):
+                self.lab.sql(step)
             else:
-                _ends(lab, trial, finding, before, options)
+                self.shell(step.removeprefix(BY_HAND))
+                if uuid and "openstack server " in step:
+                    self.lab.wait(uuid)
+
+    def look(self) -> None:
+        """Wait until the commands after "It worked if" show the pattern."""
+        assert self.finding is not None
+        end = time.monotonic() + self.trial.patience
+        while True:
+            told = ""
+            for look in looks(self.trial, instructions(self.finding)):
+                told += self.lab.sql(look) if look.startswith(SQL) else self.shell(look)
+            if re.search(self.trial.shows, told, re.MULTILINE):
+                return
+            assert time.monotonic() < end, told
+            time.sleep(2.0)
+
+
+@contextmanager
+def noted(attempt: Attempt, failures: list[str]) -> Iterator[None]:
+    """Note what failed, so that the other trials of the round go on."""
+    try:
+        yield
+    except Exception as error:
+        attempt.failed = True
+        failures.append(f"{attempt.trial.name}: {error}")
+
+
+@contextmanager
+def broken(lab: Lab, trial: Trial, failures: list[str]) -> Iterator[Attempt]:
+    """Have the fault in the lab, and nothing of it afterwards."""
+    attempt = Attempt(lab, trial)
+    freeze = ["--freeze"] if trial.fault in FROZEN else []
+    with noted(attempt, failures):
+        if trial.before:
+            lab.shell(trial.before)
+        lab.script("break.sh", *freeze, trial.fault, trial.broken)
+    try:
+        yield attempt
     finally:
-        if trial.after:
-            lab.shell(trial.after, **more)
-        lab.script("instances.sh")
+        how = {"fix": [], "forget": ["--forget"]}.get(trial.undo, ["--rest"])
+        with noted(attempt, failures):
+            lab.script("fix.sh", *([] if attempt.failed else how), trial.fault)
+        if freeze:  # last: nova must not act on what is left of the fault
+            lab.thaw()
+        if trial.after and attempt.finding is not None:
+            with noted(attempt, failures):
+                attempt.shell(trial.after)
 
 
-def _of(trial: Trial, report: Report) -> Finding:
-    found = [one for one in report.everything() if one.check.name == trial.check]
-    assert found, f"{trial.fault} does not have the finding {trial.check}"
-    named = [one for one in found if one.guest is not None and one.guest.name == trial.instance]
-    return (named or found)[0]
+def _follow(attempt: Attempt, failures: list[str]) -> None:
+    if attempt.failed:
+        return
+    with noted(attempt, failures):
+        attempt.follow()
+        if attempt.trial.shows:
+            attempt.look()
 
 
-def _follow(lab: Lab, trial: Trial, finding: Finding, more: Mapping[str, str]) -> None:
-    """Do what the advice says; a reader waits until nova has ended what was requested."""
-    for step in steps(trial, instructions(finding)):
-        if step.startswith(UNTIL):
-            lab.wait(more["UUID"], step.removeprefix(UNTIL))
-        elif step.startswith(SQL):
-            lab.sql(step)
-        else:
-            lab.shell(step.removeprefix(BY_HAND), **more)
-            if more["UUID"] and "openstack server " in step:
-                lab.wait(more["UUID"])
-
-
-def _shows(lab: Lab, trial: Trial, finding: Finding, more: Mapping[str, str]) -> None:
-    """Wait until the commands after "It worked if" show the pattern."""
-    import re
-
-    end = time.monotonic() + trial.patience
-    while True:
-        told = ""
-        for look in looks(trial, instructions(finding)):
-            told += lab.sql(look) if look.startswith(SQL) else lab.shell(look, **more)
-        if re.search(trial.shows, told, re.MULTILINE):
-            return
-        assert time.monotonic() < end, told
-        time.sleep(2.0)
-
-
-def _ends(lab: Lab, trial: Trial, finding: Finding, before: Report, options: list[str]) -> None:
-    """Wait until neither the finding nor a new one as severe as this is in the report."""
-    key, *_ = _keys_of(finding)
-    end = time.monotonic() + trial.patience
+def _left(lab: Lab, attempts: list[Attempt], before: Report, options: list[str]) -> list[str]:
+    """Wait until no finding is in the report whose advice ends it, nor a new one as severe; return
+    those that are left.
+    """
+    ending = {one.trial.name: one.finding for one in attempts if not one.trial.shows}
+    keys = {name: _keys_of(one)[0] for name, one in ending.items() if one is not None}
+    if not keys:
+        return []
+    least = min(one.severity for one in ending.values() if one is not None)
+    end = time.monotonic() + max(one.trial.patience for one in attempts)
     while True:
         now = _keys(lab.report(*options))
-        new = [one for one in now.keys() - _keys(before).keys() if now[one] >= finding.severity]
-        if key not in now and not new:
-            return
-        assert time.monotonic() < end, f"{key in now=}, {new=}"
+        old = {one[:2] for one in _keys(before)}
+        left = [f"{name}: the finding is still there" for name, key in keys.items() if key in now]
+        left += [f"new: {one}" for one in now if one[:2] not in old and now[one] >= least]
+        if not left or time.monotonic() > end:
+            return left
         time.sleep(2.0)
 
 

@@ -77,12 +77,17 @@ def mac_chain_mismatch(
         virsh domiflist NAME
         ovs-vsctl --columns=external_ids list Interface TAP
 
-    If nova did not create the port, let nova attach it again, which takes the card from the guest
-    and gives it a new one. A port that nova created would be deleted, with its addresses; for such
-    a port, hard-reboot the server instead, once its info cache is confirmed to be right:
+    If nova did not create the port (nova would delete its own), let nova attach the port again,
+    which takes the card from the guest and gives it a new one:
 
         openstack server remove port UUID LOST_PORT
         openstack server add port UUID LOST_PORT
+
+    If nova created the port, stop and start the server, once the address in nova's info cache is
+    confirmed to be right. This ends the guest and boots it again:
+
+        openstack server stop REPLUGGED
+        openstack server start REPLUGGED
 
     It worked if the guest's card has the port's address:
 
@@ -108,11 +113,14 @@ def mac_chain_mismatch(
         ]
         if len({word.value for word in words if word.value}) > 1:
             port = of_port.get(prefix)
+            lost, replugged = _lost(guest, port.id if port is not None else None)
             yield problem(
                 f"{guest.title}'s card {card.target} has MAC {_by_value(words)}",
                 *(word.evidence for word in words if word.value),
                 PORT=port.id if port is not None else None,
                 TAP=card.target,
+                LOST_PORT=lost,
+                REPLUGGED=replugged,
             )
         elif other := _address_of_another(guest, card, prefix, of_tap.get(prefix)):
             yield other
@@ -139,6 +147,8 @@ def _address_of_another(
                 *([says(tap, name=tap.name, mac=address)] if tap is not None else []),
                 PORT=port.id,
                 TAP=card.target,
+                LOST_PORT="",
+                REPLUGGED=guest.uuid,
             )
     return None
 
@@ -278,6 +288,7 @@ def tap_missing_or_miswired(
             gone = hears(listing, "network", card.target or "", **{card.target or "tap": None})
             unplugged = _switch(guest, tap, port)
             link = _renamed(guest, card, held)
+            lost, replugged = _lost(guest, port_id) if link is None else ("", "")
             yield problem(
                 f"{guest.title}'s tap {card.target} was renamed to {link}"
                 if link is not None
@@ -290,13 +301,15 @@ def tap_missing_or_miswired(
                 DEVICE="",
                 UNMARKED="",
                 PORT=port_id,
-                **(_lost(guest, port_id) if link is None else NOT_LOST),
+                LOST_PORT=lost,
+                REPLUGGED=replugged,
             )
             continue
         wrong = (*_kernels(guest, card, tap, process, held), *_switch(guest, tap, port))
         if wrong:
             marks = any(one.of_id for one in wrong)
             mended = marks or [one.fault for one in wrong] == ["is down"]
+            lost, replugged = ("", "") if mended else _lost(guest, port_id)
             yield problem(
                 f"{guest.title}'s tap {card.target} {wrong[0].fault}",
                 target,
@@ -306,7 +319,8 @@ def tap_missing_or_miswired(
                 DEVICE=card.target if not tap.up else "",
                 UNMARKED=card.target if marks else "",
                 PORT=port_id,
-                **(NOT_LOST if mended else _lost(guest, port_id)),
+                LOST_PORT=lost,
+                REPLUGGED=replugged,
             )
 
 
@@ -320,21 +334,15 @@ class _Fault(NamedTuple):
     """The tap has no id of a port in Open vSwitch, or another port's: setting it mends the tap."""
 
 
-NOT_LOST = {"LOST_PORT": "", "REPLUGGED": ""}
-"""Values for the advice if the card need not be attached again."""
+def _lost(guest: Guest, port: str | None) -> tuple[str | None, str]:
+    """Return how to attach a card again: the port that nova can attach, and the server that must be
+    stopped and started because nova created the port and would delete it.
 
-
-def _lost(guest: Guest, port: str | None) -> dict[str, str | None]:
-    """Return how to attach a card again: by its port, or by the server if nova created the port.
-
-    Both if nova's info cache, which has it, was not collected.
+    The one that does not apply is empty; none is if nova's info cache was not collected.
     """
     cached = known(lambda: guest.instance.network_info if guest.instance is not None else ()) or ()
     [kept, *_] = [*(one.kept for one in cached if one.id == port), None]
-    return {
-        "LOST_PORT": "" if kept is False else port,
-        "REPLUGGED": "" if kept else guest.uuid,
-    }
+    return "" if kept is False else port, "" if kept else guest.uuid
 
 
 def _host_of(guest: Guest) -> str:
