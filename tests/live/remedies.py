@@ -15,7 +15,7 @@ from hoodsnap.findings.advice import PLACEHOLDERS, WORKED, Command, Instruction
 TABLE = Path(__file__).parent / "remedies.toml"
 FAULTS = Path(__file__).parents[2] / "lab/faults"
 
-AT_ONCE = 6
+AT_ONCE = 9
 """Trials in one round at most."""
 
 BY_HAND = "$ "
@@ -62,7 +62,9 @@ class Trial:
     sample: bool = False
     """Part of `make test-lab`."""
     alone: bool = False
-    """No other fault may be in the lab meanwhile: a service that others need stops."""
+    """No other fault may be in the lab meanwhile."""
+    service: bool = False
+    """The other trials need what this one breaks: it is broken last and mended first."""
 
     @property
     def name(self) -> str:
@@ -99,6 +101,8 @@ def rounds(trials: Iterable[Trial]) -> list[tuple[Trial, ...]]:
 
 def _fits(trial: Trial, others: Sequence[Trial]) -> bool:
     if trial.alone or len(others) >= AT_ONCE or any(one.alone for one in others):
+        return False
+    if trial.service and any(one.service for one in others):
         return False
     if trial.broken != "-" and trial.broken in [one.broken for one in others]:
         return False

@@ -10,9 +10,9 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from itertools import groupby
 from pathlib import Path
 
 import pytest
@@ -153,36 +153,70 @@ def lab(cloud: Path, tmp_path: Path, quiet: None) -> Lab:
 @pytest.mark.parametrize("trials", ROUNDS)
 def test_the_advice_ends_its_finding(trials: tuple[Trial, ...], lab: Lab) -> None:
     options = ["--all-hosts"] if any(trial.fault in ALL_HOSTS for trial in trials) else []
-    failures: list[str] = []
-    with ExitStack() as stack:
-        stack.callback(lab.script, "instances.sh")
-        injected = [stack.enter_context(broken(lab, trial, failures)) for trial in trials]
+    attempts = [Attempt(lab, trial) for trial in sorted(trials, key=lambda one: one.service)]
+    try:
+        _each(attempts, Attempt.make)
         time.sleep(max(SLOW.get(trial.fault, SETTLE) for trial in trials))
         before = lab.report(*options)
-        for attempt in injected:
-            with noted(attempt, failures):
-                attempt.find(before)
+        _each(attempts, lambda one: one.find(before))
         if all(trial.thaw for trial in trials):
             lab.thaw()
-        with ThreadPoolExecutor() as pool:
-            for done in [pool.submit(_follow, attempt, failures) for attempt in injected]:
-                done.result()
-        failures += _left(lab, [one for one in injected if not one.failed], before, options)
-    assert not failures, "\n\n".join(failures)
+        _each([*reversed(attempts)], Attempt.follow)
+        left = _left(lab, [one for one in attempts if not one.failures], before, options)
+    finally:
+        _each([*reversed(attempts)], Attempt.undo, always=True)
+        lab.script("instances.sh")
+    assert not (left + [line for one in attempts for line in one.failures])
+
+
+def _each(attempts: list[Attempt], do: Callable[[Attempt], None], *, always: bool = False) -> None:
+    """Do this for each trial that did not fail, at once; a service in its order before or after the
+    others. A failure is noted, and the others go on.
+    """
+
+    def noting(attempt: Attempt) -> None:
+        if attempt.failures and not always:
+            return
+        try:
+            do(attempt)
+        except Exception as error:
+            attempt.failures.append(f"{attempt.trial.name}: {error}")
+
+    with ThreadPoolExecutor() as pool:
+        for _, group in groupby(attempts, key=lambda one: one.trial.service):
+            list(pool.map(noting, group))
 
 
 class Attempt:
-    """A trial while its fault is in the lab."""
+    """A trial on the lab."""
 
     def __init__(self, lab: Lab, trial: Trial) -> None:
         """`lab` runs the commands."""
         self.lab, self.trial = lab, trial
         self.finding: Finding | None = None
-        self.failed = False
+        self.failures: list[str] = []
         folder = lab.folder / trial.name
         folder.mkdir(exist_ok=True)
         fault = str(lab.state / "faults" / trial.fault)
         self.values = {"UUID": "", "FAULT": fault, "TMP": str(folder)}
+
+    def make(self) -> None:
+        """Bring the fault into the lab."""
+        if self.trial.before:
+            self.shell(self.trial.before)
+        freeze = ["--freeze"] if self.trial.fault in FROZEN else []
+        self.lab.script("break.sh", *freeze, self.trial.fault, self.trial.broken)
+
+    def undo(self) -> None:
+        """Leave nothing of the fault and of the advice in the lab."""
+        how = {"fix": [], "forget": ["--forget"]}.get(self.trial.undo, ["--rest"])
+        try:
+            self.lab.script("fix.sh", *([] if self.failures else how), self.trial.fault)
+        finally:
+            if self.trial.fault in FROZEN:  # last: nova must not act on what is left of the fault
+                self.lab.thaw()
+        if self.trial.after and self.finding is not None:
+            self.shell(self.trial.after)
 
     def find(self, report: Report) -> None:
         """Find the finding that the fault must have."""
@@ -211,8 +245,12 @@ class Attempt:
                 self.shell(step.removeprefix(BY_HAND))
                 if uuid and "openstack server " in step:
                     self.lab.wait(uuid)
+        if self.trial.service:  # the other trials send nova requests, which would be lost
+            self.lab.shell(f". {ROOT}/lab/lib.sh; wait_for 150 nova-compute compute_ready")
+        if self.trial.shows:
+            self._look()
 
-    def look(self) -> None:
+    def _look(self) -> None:
         """Wait until the commands after "It worked if" show the pattern."""
         assert self.finding is not None
         end = time.monotonic() + self.trial.patience
@@ -224,47 +262,6 @@ class Attempt:
                 return
             assert time.monotonic() < end, told
             time.sleep(2.0)
-
-
-@contextmanager
-def noted(attempt: Attempt, failures: list[str]) -> Iterator[None]:
-    """Note what failed, so that the other trials of the round go on."""
-    try:
-        yield
-    except Exception as error:
-        attempt.failed = True
-        failures.append(f"{attempt.trial.name}: {error}")
-
-
-@contextmanager
-def broken(lab: Lab, trial: Trial, failures: list[str]) -> Iterator[Attempt]:
-    """Have the fault in the lab, and nothing of it afterwards."""
-    attempt = Attempt(lab, trial)
-    freeze = ["--freeze"] if trial.fault in FROZEN else []
-    with noted(attempt, failures):
-        if trial.before:
-            lab.shell(trial.before)
-        lab.script("break.sh", *freeze, trial.fault, trial.broken)
-    try:
-        yield attempt
-    finally:
-        how = {"fix": [], "forget": ["--forget"]}.get(trial.undo, ["--rest"])
-        with noted(attempt, failures):
-            lab.script("fix.sh", *([] if attempt.failed else how), trial.fault)
-        if freeze:  # last: nova must not act on what is left of the fault
-            lab.thaw()
-        if trial.after and attempt.finding is not None:
-            with noted(attempt, failures):
-                attempt.shell(trial.after)
-
-
-def _follow(attempt: Attempt, failures: list[str]) -> None:
-    if attempt.failed:
-        return
-    with noted(attempt, failures):
-        attempt.follow()
-        if attempt.trial.shows:
-            attempt.look()
 
 
 def _left(lab: Lab, attempts: list[Attempt], before: Report, options: list[str]) -> list[str]:
