@@ -10,10 +10,12 @@ from typing import NamedTuple
 
 from hoodsnap import phrase
 from hoodsnap.check import Problem, Problems, check, problem
+from hoodsnap.checks.saved_state import lost_save
 from hoodsnap.checks.state import complaint
 from hoodsnap.checks.traps import (
     disk_is_copied,
     disks_out_of_sight,
+    in_a_container,
     live_migration_at_work,
     migrating,
     moved_between_captures,
@@ -572,6 +574,8 @@ def stale_managed_save(
             yield _of_a_save(guest, record, domain, lost, severity=Severity.WARNING)
         return
     if domain.state in ON:
+        if lost_save(host, domain) is not None and not in_a_container(guest):
+            return  # libvirt remembers a file that does not exist: nothing can be resumed from it
         also = f"{domain.state_words} in libvirt, which also has a managed save of its memory"
         yield _of_a_save(guest, record, domain, also)
         return
