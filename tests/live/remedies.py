@@ -44,7 +44,7 @@ class Trial:
     is the beginning of an advised command, or starts with `BY_HAND` or `UNTIL`."""
     set: Mapping[str, str] = field(default_factory=dict)
     """Placeholder that the bundle can't know → its value, which may name $UUID (the finding's
-    server), $FAULT (what the fault saved) and $TMP (a folder of this trial)."""
+    server), $FAULT (what the fault saved) and $HERE (a folder of this trial)."""
     shows: str = ""
     """For advice that protects data or a guest, and does not end the finding: a pattern that the
     output of the commands after "It worked if" must have."""

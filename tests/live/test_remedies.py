@@ -62,14 +62,14 @@ class Lab:
     def environment(self, **more: str) -> dict[str, str]:
         """Return what a login shell with the administrator's openrc has."""
         path = f"{self.programs}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-        mine = {"PATH": path, "HOME": "/root", "LC_ALL": "C.UTF-8", "TMP": str(self.folder)}
+        mine = {"PATH": path, "HOME": "/root", "LC_ALL": "C.UTF-8"}
         return {**mine, **more}
 
     def shell(self, command: str, **more: str) -> str:
         """Run a command as a reader would; return its output. Fails with the command's status."""
         done = subprocess.run(
             ["bash", "-c", f'. "$0"; {command}', str(self.state / "openrc")],
-            cwd=more.get("TMP", self.folder),
+            cwd=more.get("HERE", self.folder),
             env=self.environment(**more),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -166,7 +166,8 @@ def test_the_advice_ends_its_finding(trials: tuple[Trial, ...], lab: Lab) -> Non
     finally:
         _each([*reversed(attempts)], Attempt.undo, always=True)
         lab.script("instances.sh")
-    assert not (left + [line for one in attempts for line in one.failures])
+    if wrong := left + [line for one in attempts for line in one.failures]:
+        pytest.fail("\n\n".join(wrong), pytrace=False)
 
 
 def _each(attempts: list[Attempt], do: Callable[[Attempt], None], *, always: bool = False) -> None:
@@ -198,7 +199,7 @@ class Attempt:
         folder = lab.folder / trial.name
         folder.mkdir(exist_ok=True)
         fault = str(lab.state / "faults" / trial.fault)
-        self.values = {"UUID": "", "FAULT": fault, "TMP": str(folder)}
+        self.values = {"UUID": "", "FAULT": fault, "HERE": str(folder)}
 
     def make(self) -> None:
         """Bring the fault into the lab."""
