@@ -15,7 +15,7 @@ from hoodsnap.findings.advice import PLACEHOLDERS, WORKED, Command, Instruction
 TABLE = Path(__file__).parent / "remedies.toml"
 FAULTS = Path(__file__).parents[2] / "lab/faults"
 
-AT_ONCE = 12
+AT_ONCE = 16
 """Trials in one round at most."""
 
 BY_HAND = "$ "
