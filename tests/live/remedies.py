@@ -15,7 +15,7 @@ from hoodsnap.findings.advice import PLACEHOLDERS, WORKED, Command, Instruction
 TABLE = Path(__file__).parent / "remedies.toml"
 FAULTS = Path(__file__).parents[2] / "lab/faults"
 
-AT_ONCE = 16
+AT_ONCE = 20
 """Trials in one round at most."""
 
 BY_HAND = "$ "
@@ -63,8 +63,9 @@ class Trial:
     """Part of `make test-lab`."""
     alone: bool = False
     """No other fault may be in the lab meanwhile."""
-    service: bool = False
-    """The other trials need what this one breaks: it is broken last and mended first."""
+    service: str = ""
+    """What this fault stops or changes, if the other trials need it: it is broken last and mended
+    first."""
 
     @property
     def name(self) -> str:
@@ -102,7 +103,7 @@ def rounds(trials: Iterable[Trial]) -> list[tuple[Trial, ...]]:
 def _fits(trial: Trial, others: Sequence[Trial]) -> bool:
     if trial.alone or len(others) >= AT_ONCE or any(one.alone for one in others):
         return False
-    if trial.service and any(one.service for one in others):
+    if trial.service and trial.service in [one.service for one in others]:
         return False
     if trial.broken != "-" and trial.broken in [one.broken for one in others]:
         return False

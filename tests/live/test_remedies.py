@@ -153,7 +153,7 @@ def lab(cloud: Path, tmp_path: Path, quiet: None) -> Lab:
 @pytest.mark.parametrize("trials", ROUNDS)
 def test_the_advice_ends_its_finding(trials: tuple[Trial, ...], lab: Lab) -> None:
     options = ["--all-hosts"] if any(trial.fault in ALL_HOSTS for trial in trials) else []
-    attempts = [Attempt(lab, trial) for trial in sorted(trials, key=lambda one: one.service)]
+    attempts = [Attempt(lab, trial) for trial in sorted(trials, key=lambda one: bool(one.service))]
     try:
         _each(attempts, Attempt.make)
         time.sleep(max(SLOW.get(trial.fault, SETTLE) for trial in trials))
@@ -184,7 +184,7 @@ def _each(attempts: list[Attempt], do: Callable[[Attempt], None], *, always: boo
             attempt.failures.append(f"{attempt.trial.name}: {error}")
 
     with ThreadPoolExecutor() as pool:
-        for _, group in groupby(attempts, key=lambda one: one.trial.service):
+        for _, group in groupby(attempts, key=lambda one: bool(one.trial.service)):
             list(pool.map(noting, group))
 
 
