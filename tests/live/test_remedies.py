@@ -154,6 +154,7 @@ def lab(cloud: Path, tmp_path: Path, quiet: None) -> Lab:
 def test_the_advice_ends_its_finding(trials: tuple[Trial, ...], lab: Lab) -> None:
     options = ["--all-hosts"] if any(trial.fault in ALL_HOSTS for trial in trials) else []
     attempts = [Attempt(lab, trial) for trial in sorted(trials, key=lambda one: bool(one.service))]
+    left: list[str] = []
     try:
         _each(attempts, Attempt.make)
         time.sleep(max(SLOW.get(trial.fault, SETTLE) for trial in trials))
@@ -165,9 +166,13 @@ def test_the_advice_ends_its_finding(trials: tuple[Trial, ...], lab: Lab) -> Non
         left = _left(lab, [one for one in attempts if not one.failures], before, options)
     finally:
         _each([*reversed(attempts)], Attempt.undo, always=True)
-        lab.script("instances.sh")
-    if wrong := left + [line for one in attempts for line in one.failures]:
-        pytest.fail("\n\n".join(wrong), pytrace=False)
+        left += [line for one in attempts for line in one.failures]
+        try:
+            lab.script("instances.sh")
+        except AssertionError as error:
+            left.append(str(error))
+    if left:
+        pytest.fail("\n\n".join(left), pytrace=False)
 
 
 def _each(attempts: list[Attempt], do: Callable[[Attempt], None], *, always: bool = False) -> None:
