@@ -160,7 +160,7 @@ def test_the_advice_ends_its_finding(trials: tuple[Trial, ...], lab: Lab) -> Non
         time.sleep(max(SLOW.get(trial.fault, SETTLE) for trial in trials))
         before = lab.report(*options)
         _each(attempts, lambda one: one.find(before))
-        if all(trial.thaw for trial in trials):
+        if all(trial.thaw for trial in trials) and any(one.fault in FROZEN for one in trials):
             lab.thaw()
         _each([*reversed(attempts)], Attempt.follow)
         left = _left(lab, [one for one in attempts if not one.failures], before, options)
