@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from tests.conftest import RecordedHost
+from tests.conftest import FAULTS, RecordedHost
+
+from hoodsnap.bundle import load
 
 
 def _base(host: RecordedHost, name: str) -> dict[str, object]:
@@ -86,3 +88,17 @@ def test_the_locks_of_a_guest_that_has_just_died_are_not_reported(host: Recorded
     host.set("libvirt", query, {"state": 5, "reason": 3})
 
     assert not any("disk-locked-by-another" in line for line in host.findings())
+
+
+def test_the_guest_that_the_advice_pauses_is_not_to_be_resumed() -> None:
+    host = RecordedHost(load(FAULTS / "base-committed.json.zst"))
+    [finding] = host.report().findings
+    name = finding.names["NAME"]
+    host.set("libvirt", f"virsh domstate --reason {name}", {"state": 3, "reason": 1})
+
+    report = host.report()
+
+    assert [one.check.name for one in report.findings] == ["guest-writes-into-base"]
+    assert [one.check.name for one in report.everything()] == [
+        "guest-writes-into-base", "paused-or-crashed-guest",
+    ]  # fmt: skip
