@@ -10,7 +10,7 @@ COMPILE := $(VENV)/release/bin/pip-compile --quiet --generate-hashes --allow-uns
 	--no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs site lab lab-down test-page test-lab test-freeze test-tools record churn bench census census-verify fuzz requirements dist test-dist sbom clean
+.PHONY: help demo test lint docs site lab lab-down test-page test-lab test-freeze remedies test-tools record churn bench census census-verify fuzz requirements dist test-dist sbom clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,7 +20,7 @@ demo: $(VENV)/core ## collect this host (or take the recorded cloud) and explain
 	@$(BIN)/hoodsnap demo
 
 test: $(VENV)/dev ## run the tests that need neither root nor a cloud
-	$(BIN)/pytest -n logical -m "not lab and not freeze and not tools and not page"
+	$(BIN)/pytest -n logical -m "not lab and not freeze and not remedies and not tools and not page"
 
 lint: $(VENV)/dev ## check formatting, style, imports, spelling, types and generated pages; change nothing
 	$(BIN)/ruff format --check .
@@ -56,6 +56,9 @@ test-lab: $(VENV)/lab ## run the tests against the running lab (root; makes an a
 
 test-freeze: $(VENV)/lab ## stop daemons of the running lab while it is collected (root, ten minutes)
 	$(BIN)/pytest -m freeze tests/live
+
+remedies: $(VENV)/lab ## follow the checks' advice on the running lab, each with its fault (root, an hour)
+	$(BIN)/pytest -m remedies tests/live
 
 test-tools: $(VENV)/dev build/tools/node_modules ## run the tests that need a validator from npm (and npm)
 	$(BIN)/pytest -m tools

@@ -36,6 +36,7 @@ CHECKS = ROOT / "docs/reference/checks"
 MAN = ROOT / "docs/man"
 WIDTH = 100
 FAULTS = ROOT / "src/hoodsnap/recorded/faults.txt"
+TRIED = ROOT / "src/hoodsnap/recorded/tried.txt"
 
 PICTURE = ROOT / "docs/report.svg"
 SHOWN = "@demo/virsh-destroy"
@@ -73,7 +74,14 @@ STATUS = {
 
 def main(arguments: list[str]) -> int:
     """Write all pages, or with `--check` only list those that are outdated."""
-    pages = {**_check_pages(), ROOT / "docs/reference/cli.md": _cli(), FAULTS: _faults()}
+    if "--check" not in arguments:
+        TRIED.write_text(_tried())  # first, because the checks' pages quote it
+    pages = {
+        TRIED: _tried(),
+        **_check_pages(),
+        ROOT / "docs/reference/cli.md": _cli(),
+        FAULTS: _faults(),
+    }
     pages |= {MAN / name: text for name, text in manual.pages(STATUS)}
     pages[PICTURE] = _picture()
     pages[ROOT / "docs/reference/coverage.md"] = _coverage()
@@ -211,6 +219,15 @@ def _faults() -> str:
         if (ROOT / f"fixtures/faults/{name}.json.zst").exists()
     )
     return "".join(lines)
+
+
+def _tried() -> str:
+    """Return a line for each trial of tests/live/remedies.toml: the check, and how it ended."""
+    sys.path.append(str(ROOT))
+    from tests.live import remedies
+
+    trials = sorted(remedies.load().items())
+    return "".join(f"{check}\t{how}\n" for check, all_of in trials for how in remedies.told(all_of))
 
 
 def _picture() -> str:

@@ -2,6 +2,7 @@
 # fix.sh NAME            undoes a fault that break.sh injected
 # fix.sh --all           undoes all faults, the last one first
 # fix.sh --forget NAME   only drops the record of a fault that never took effect
+# fix.sh --rest NAME     undoes what is left of a fault: one that something else has ended is only forgotten
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 . "$LAB_DIR/faults.sh"
 [ $# -gt 0 ] || set -- --help
@@ -25,9 +26,17 @@ fix_one() { # NAME
   rm -rf --one-file-system "$S"
   say "fixed: $name"
 }
+forget() { rm -rf --one-file-system "${FAULTS:?}/${1:?which fault?}"; }
+in_effect() ( # NAME
+  S=$FAULTS/$1 I='' u='' d=''
+  # shellcheck source=/dev/null  # assignments, written by break.sh
+  . "$S/target"
+  "c_${1//-/_}" >/dev/null 2>&1
+)
 
 case $1 in
-  --forget) rm -rf --one-file-system "${FAULTS:?}/${2:?which fault?}" ;;
+  --forget) forget "$2" ;;
+  --rest) if in_effect "$2"; then fix_one "$2"; else forget "$2"; fi ;;
   --all)
     # shellcheck disable=SC2045  # names of faults contain no spaces; the order by time is intended
     for n in $(ls -t "$FAULTS"); do fix_one "$n"; done

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from functools import cache
 
 import pytest
 from tests.checks.test_catalog import forbidden_commands, parts_of
-from tests.conftest import FAULTS
+from tests.conftest import FAULTS, ROOT
+from tests.live import remedies
+from tests.live.remedies import Trial
 
 from hoodsnap.bundle import load
-from hoodsnap.findings.advice import Command, instructions, of_guest
+from hoodsnap.check import COMMANDS
+from hoodsnap.checks import CATALOG
+from hoodsnap.findings.advice import (
+    PLACEHOLDERS,
+    READ_ONLY,
+    Command,
+    instructions,
+    of_guest,
+)
 from hoodsnap.findings.analysis import Report, analyze
 from hoodsnap.findings.finding import Finding
 
@@ -349,3 +360,46 @@ def _known(finding: Finding) -> set[str]:
     said = {name for evidence in finding.evidence for name, value in evidence.said if value}
     held = {name for name, sources in VALUES.items() if said.intersection(sources)}
     return {*of_guest(guest), *(("HOST",) if finding.host is not None else ()), *held}
+
+
+TRIALS = [trial for trials in remedies.load().values() for trial in trials]
+
+every_trial = pytest.mark.parametrize("trial", TRIALS, ids=lambda trial: trial.name)
+
+
+def test_every_check_whose_advice_changes_something_is_tried_or_has_a_reason() -> None:
+    changing = {
+        check.name
+        for check in CATALOG
+        for paragraph in check.sections["next"].split("\n\n")
+        if paragraph.startswith(COMMANDS)
+        if not all(READ_ONLY.match(line.strip()) for line in paragraph.splitlines())
+    }
+
+    assert remedies.load().keys() == changing
+
+
+@every_trial
+def test_a_trial_has_a_fault_of_the_lab_or_a_short_reason(trial: Trial) -> None:
+    assert bool(trial.fault) != bool(trial.untried)
+    if trial.untried:
+        assert re.fullmatch(r"[A-Z].{10,90}[^.]", trial.untried)
+        return
+    scripts = "".join(path.read_text() for path in (ROOT / "lab/faults").glob("*.sh"))
+    assert re.search(f"^fault {trial.fault} ", scripts, re.MULTILINE)
+    assert trial.set.keys() <= PLACEHOLDERS.keys()
+    assert trial.undo in ("", "fix", "forget")
+
+
+@every_trial
+def test_the_commands_of_a_trial_are_advised_for_the_recorded_fault(trial: Trial) -> None:
+    if not (FAULTS / f"{trial.fault}.json.zst").exists():
+        pytest.skip("not tried, or the fault is not recorded")
+    [found, *_] = [
+        one for one in _report(trial.fault).everything() if one.check.name == trial.check
+    ]
+
+    advice = instructions(found)
+
+    assert remedies.steps(trial, advice)
+    assert remedies.looks(trial, advice)

@@ -135,7 +135,8 @@ b_evacuated_allocation() {
 }
 c_evacuated_allocation() { [ -n "$(other_rp)" ]; }
 f_evacuated_allocation() {
-  osc --os-placement-api-version 1.28 resource provider allocation unset --provider "$(other_rp)" "$u" -f value >/dev/null
+  # the advice removes the allocation
+  osc --os-placement-api-version 1.28 resource provider allocation unset --provider "$(other_rp)" "$u" -f value >/dev/null || true
   osc resource provider delete "$(other_rp)"
   row "delete from nova.migrations where instance_uuid='$u' and source_compute='vm-old' and migration_type='evacuation'"
 }

@@ -6,7 +6,9 @@ from datetime import timedelta
 
 import pytest
 from tests.checks.test_error import fail, fault_in_api
-from tests.conftest import RecordedHost
+from tests.conftest import FAULTS, RecordedHost
+
+from hoodsnap.bundle import load
 
 
 def _base(host: RecordedHost, name: str) -> dict[str, object]:
@@ -158,3 +160,17 @@ def test_a_failed_block_of_a_disk_is_no_complaint_about_a_lock(host: RecordedHos
     host.set("logs", log, f"{host.last('logs', log).value}\n{error}")
 
     assert not any("disk-locked-by-another" in line for line in host.findings())
+
+
+def test_the_guest_that_the_advice_pauses_is_not_to_be_resumed() -> None:
+    host = RecordedHost(load(FAULTS / "base-committed.json.zst"))
+    [finding] = host.report().findings
+    name = finding.names["NAME"]
+    host.set("libvirt", f"virsh domstate --reason {name}", {"state": 3, "reason": 1})
+
+    report = host.report()
+
+    assert [one.check.name for one in report.findings] == ["guest-writes-into-base"]
+    assert [one.check.name for one in report.everything()] == [
+        "guest-writes-into-base", "paused-or-crashed-guest",
+    ]  # fmt: skip

@@ -62,6 +62,14 @@ def test_limits_that_are_as_sold_are_quiet(
     assert host.findings() == []
 
 
+def test_a_period_without_a_quota_limits_nothing(host: RecordedHost) -> None:
+    """`virsh schedinfo --live vcpu_period=100000 vcpu_quota=-1` leaves it in the running domain."""
+    tune = VCPU + "<cputune><period>100000</period><quota>-1</quota></cputune>"
+    _limit(host, "vm-plain", VCPU, tune, "")
+
+    assert host.findings() == []
+
+
 def test_a_volume_is_limited_by_its_type(host: RecordedHost) -> None:
     target = "<target dev='vdb' bus='virtio'/>"
     _limit(host, "vm-data", target, target + IOTUNE)

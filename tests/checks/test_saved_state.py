@@ -39,6 +39,27 @@ def test_saved_memory_missing(host: RecordedHost) -> None:
     )
 
 
+@pytest.mark.parametrize("lost", [True, False])
+def test_a_running_guest_has_a_stale_save_only_if_the_file_exists(
+    host: RecordedHost, lost: bool
+) -> None:
+    """libvirt reports a save that is lost also while the guest runs."""
+    name = host.domain("vm-plain")
+    host.edit("libvirt", f"virsh dominfo {name}", '"managed_save": false', '"managed_save": true')
+    there = host.last("images", _stat(host, "vm-suspended"))
+    gone = Failure(kind="absent", message="No such file or directory")
+    raw = there.model_dump(exclude={"value", "error", "query", "subject"})
+    path = f"/var/lib/libvirt/qemu/save/{name}.save"
+    found = {"error": gone} if lost else {"value": {**there.value, "path": path}}
+    host.add(Answer(**raw, query=f"stat -L {path}", subject=path, **found))
+
+    assert [one.check.name for one in host.report().findings] == ["managed-save-mismatch"] * (not lost)
+
+
+def _stat(host: RecordedHost, name: str) -> str:
+    return f"stat -L /var/lib/libvirt/qemu/save/{host.domain(name)}.save"
+
+
 def test_saved_memory_that_nobody_looked_for_is_not_missing(host: RecordedHost) -> None:
     path = f"/var/lib/libvirt/qemu/save/{host.domain('vm-suspended')}.save"
     host.drop(lambda answer: answer.query != f"stat -L {path}")

@@ -11,6 +11,7 @@ from tests.conftest import RecordedHost, changes
 from hoodsnap.bundle import Answer, Failure
 from hoodsnap.checks import traps
 from hoodsnap.findings.advice import instructions
+from hoodsnap.findings.finding import Finding
 
 LINKS = "ip -d -j link"
 
@@ -131,6 +132,28 @@ def test_tap_missing_or_miswired(host: RecordedHost) -> None:
     [finding] = host.report().findings
     assert finding.headline == f"vm-plain's tap {tap} does not exist on host vm"
     assert not any("was renamed" in step.prose for step in instructions(finding))
+    assert _changes(finding) == [
+        f"openstack server {do} {host.uuid('vm-plain')}" for do in ("stop", "start")
+    ]
+
+
+def test_a_port_that_nova_did_not_create_is_attached_again(host: RecordedHost) -> None:
+    host.unlink(_tap(host, "vm-plain"))
+    instance = host.guest("vm-plain").instance
+    assert instance is not None and instance.info_cache is not None
+    cached = json.loads(str(instance.info_cache["network_info"]))
+    cached[0]["preserve_on_delete"] = True
+    host.row("instance_info_caches", host.uuid("vm-plain"), network_info=json.dumps(cached))
+
+    [finding] = host.report().findings
+    words = f"{host.uuid('vm-plain')} {_port(host, 'vm-plain')['id']}"
+    assert _changes(finding) == [f"openstack server {do} port {words}" for do in ("remove", "add")]
+
+
+def _changes(finding: Finding) -> list[str]:
+    """Return the commands of the advice that change something."""
+    steps = instructions(finding)
+    return [one.text for step in steps for one in step.commands if one.changes]
 
 
 def test_a_renamed_tap_is_still_held(host: RecordedHost) -> None:

@@ -18,7 +18,7 @@ from hoodsnap.findings.analysis import analyze
 
 KEYWORDS = {
     *("AND", "DELETE", "FROM", "IN", "NOW", "SELECT", "SET", "UPDATE", "UTC_TIMESTAMP", "WHERE"),
-    *("OS", "EXT", "SRV", "ATTR", "AZ", "CONT"),
+    *("OS", "EXT", "SRV", "ATTR", "AZ", "CONT", "STOP"),
 }
 """Words in capitals that belong to a language or a column, not to a placeholder."""
 

@@ -186,11 +186,12 @@ def test_reading_and_changing_commands_differ(host: RecordedHost) -> None:
 
 
 def test_a_placeholder_that_stays_is_explained_where_it_stands() -> None:
-    report = analyze(load(FAULTS / "disk-shared.json.zst"))
+    report = analyze(load(FAULTS / "leftover-dir.json.zst"))
     lines = _lines(report)
 
-    at = lines.index("             virsh suspend WRONG")
-    assert lines[at + 1] == "             WRONG: name of the domain that must not run"
+    at = next(at for at, line in enumerate(lines) if line.endswith(" COPY"))
+    assert lines[at].strip().startswith("cp -a --sparse=always ")
+    assert lines[at + 1] == "             COPY: path of a new file on a disk with enough room"
 
 
 def test_commands_gated_by_undecided_checks_are_counted(host: RecordedHost) -> None:

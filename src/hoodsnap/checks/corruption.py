@@ -11,11 +11,12 @@ from typing import NamedTuple
 
 from hoodsnap import phrase
 from hoodsnap.check import Problem, Problems, check, problem
-from hoodsnap.checks.saved_state import SAVES
+from hoodsnap.checks.saved_state import SAVES, lost_save
 from hoodsnap.checks.state import complaint
 from hoodsnap.checks.traps import (
     disk_is_copied,
     disks_out_of_sight,
+    in_a_container,
     live_migration_at_work,
     migrating,
     moved_between_captures,
@@ -84,9 +85,14 @@ def disk_shared_by_two_qemu(guest: Guest, host: Host, cloud: Cloud, process: Pro
 
         virsh suspend WRONG
 
-    It worked if the domain is paused:
+    If libvirt has no running domain for it, stop its process (`kill -CONT` lets it continue):
+
+        kill -STOP WRONG_PID
+
+    It worked if the domain is paused, or the process is in state T:
 
         virsh domstate --reason WRONG
+        ps -o pid,stat -p WRONG_PID
 
     Not yet: Do not run `openstack server reboot` or `delete` (which removes the disk that both
     use), `virsh start` or `qemu-img check -r`. Do not migrate either guest.
@@ -104,12 +110,14 @@ def disk_shared_by_two_qemu(guest: Guest, host: Host, cloud: Cloud, process: Pro
         if undecided is not None and stat.S_ISBLK(file.mode):
             maybe = True
             continue
+        name, pid = _wrong(cloud, host, file.path, [process, *(other for other, _ in others)])
         yield problem(
             _of_users(cloud, host, guest, file, others),
             says(process, pid=process.pid, files=_held(file)),
             *(says(other, pid=other.pid, files=_held(held)) for other, held in others),
             NAME=known(lambda: process.name),
-            WRONG=_wrong(guest, file.path, [other for other, _ in others]),
+            WRONG=name,
+            WRONG_PID=pid,
         )
     if maybe and undecided is not None:
         raise undecided
@@ -130,7 +138,7 @@ def _of_network_disks(guest: Guest, cloud: Cloud) -> Problems:
                 _uses(user),
                 *map(_uses, others),
                 NAME=guest.domain_name,
-                WRONG=_wrong(guest, name, processes),
+                WRONG=_wrong_name(guest, name, processes),
             )
 
 
@@ -150,7 +158,30 @@ def _uses(user: NetworkUser) -> Evidence:
     return says(user.process, pid=user.process.pid, disks=named)
 
 
-def _wrong(guest: Guest, disk: str, others: Sequence[Process]) -> str | None:
+def _wrong(cloud: Cloud, host: Host, disk: str, users: Sequence[Process]) -> tuple[object, object]:
+    """Return the guest that must not run: the name of its domain, or its process id if libvirt has
+    no running domain of it ("" for the other). (None, None) unless the disk's name tells it.
+    """
+    owner = disk_owner(disk)
+    strangers = [one for one in users if known(partial(_uuid, one)) != owner]
+    if len(strangers) != 1 or len(users) == 1:
+        return None, None
+    [wrong] = strangers
+    if is_stray(cloud, host, wrong):
+        return "", wrong.pid
+    return known(partial(_name, wrong)), ""
+
+
+def is_stray(cloud: Cloud, host: Host, process: Process) -> bool:
+    """Return True if libvirt was collected, and has no running domain (paused or not) of a QEMU."""
+    guests = cloud.guests_of(host)
+    owners = [one for one in guests if any(own.pid == process.pid for own in one.processes)]
+    if any("libvirt" in guest.unheard for guest in guests):
+        return False
+    return known(lambda: any(one.domain and one.domain.state in ON for one in owners)) is False
+
+
+def _wrong_name(guest: Guest, disk: str, others: Sequence[Process]) -> str | None:
     """Return the name of the domain that must not run; None unless the disk's name tells it."""
     owner = disk_owner(disk)
     domains = {known(partial(_uuid, other)): known(partial(_name, other)) for other in others}
@@ -564,6 +595,8 @@ def managed_save_mismatch(
             yield _of_a_save(guest, record, domain, lost, names, severity=Severity.WARNING)
         return
     if domain.state in ON:
+        if lost_save(host, domain) is not None and not in_a_container(guest):
+            return  # libvirt remembers a file that does not exist: nothing can be resumed from it
         also = f"{domain.state_words} in libvirt, which also has a managed save of its memory"
         yield _of_a_save(guest, record, domain, also, {**_NO_SAVE, "STALE": domain.name})
         return

@@ -148,7 +148,7 @@ DANGERS = (
         "virsh resume NAME",
         "makes a second writer if the guest was paused at the end of its migration and already "
         "runs on the other host",
-        (*TWO_WRITERS, "managed-save-mismatch", "libvirt-vs-qmp-status"),
+        (*TWO_WRITERS, "guest-writes-into-base", "managed-save-mismatch", "libvirt-vs-qmp-status"),
         "`virsh domstate --reason NAME` shows why the guest is paused, and the cause is gone",
     ),
     Danger(

@@ -9,6 +9,7 @@ from functools import partial
 
 from hoodsnap import phrase
 from hoodsnap.check import Problems, check, problem
+from hoodsnap.checks.corruption import is_stray
 from hoodsnap.checks.traps import building, migrating, task_in_flight, volume_moving
 from hoodsnap.evidence import Evidence, Severity, hears, says
 from hoodsnap.facts.cloud.cloud import Cloud
@@ -52,9 +53,14 @@ def guest_writes_into_base(host: Host, cloud: Cloud) -> Problems:
 
         virsh suspend NAME
 
-    It worked if the guest is paused:
+    If libvirt has no running domain for it, stop its process (`kill -CONT` lets it continue):
+
+        kill -STOP WRONG_PID
+
+    It worked if the guest is paused, or the process is in state T:
 
         virsh domstate --reason NAME
+        ps -o pid,stat -p PID
 
     While it is paused, copy the base image; the copy is this guest's disk, complete:
 
@@ -101,11 +107,14 @@ def guest_writes_into_base(host: Host, cloud: Cloud) -> Problems:
         use = "also uses" if len(others) == 1 else "also use"
         shared = f", which {phrase.several(it.title for it in others)} {use}" if others else ""
         process_of = writer.process if writer is not None else host.processes.find(int(user))
+        stray = process_of is not None and is_stray(cloud, host, process_of)
+        name = known(partial(_name, process_of)) if process_of is not None else None
         yield problem(
             f"{title} writes into base image {phrase.place(path)}{shared}",
             *evidence_of,
-            NAME=known(partial(_name, process_of)) if process_of is not None else None,
+            NAME="" if stray else name,
             PID=process_of.pid if process_of is not None else "",
+            WRONG_PID=process_of.pid if process_of is not None and stray else "",
             BASE=path,
         )
     if unknown is not None and not writers:

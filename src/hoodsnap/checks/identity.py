@@ -104,10 +104,13 @@ def domain_without_qemu(guest: Guest, domain: Domain) -> Problems:
         virsh domstate --reason NAME
         tail /var/log/libvirt/qemu/NAME.log
 
-    Then restart libvirtd (or virtqemud), which makes it look for the process again. The other
-    guests keep running:
+    Check that no process has the domain's name, also not in a container:
 
-        systemctl restart libvirtd
+        grep -l NAME /proc/[0-9]*/cmdline
+
+    Then end the domain in libvirt. The guest has ended already, and its disks stay as they are:
+
+        virsh destroy NAME
 
     It worked if libvirt reports the domain as shut off:
 

@@ -185,6 +185,9 @@ def _unsold(
         now, wanted = limits.get(key), sold.get(name)
         if name == "cpu_shares" and wanted is None and now == str(_shares(domain.xml)):
             continue
+        quotas = limits.get("cputune/quota"), sold.get("cpu_quota")
+        if name == "cpu_period" and not any(map(_number, quotas)):
+            continue  # a period means something only with a quota
         if not _same(now, wanted):
             yield key, (now, wanted)
     for disk in domain.disks:
@@ -240,6 +243,8 @@ def _later(guest: Guest, domain: Domain, reported: Mapping[str, object]) -> Iter
         device, of_device, rest = key.partition("]")
         if _same(one, two) or not is_limit(key) or key in reported:
             continue
+        if key.endswith("period") and not any(map(_number, _quotas(key, now, then))):
+            continue  # as above
         # A device may be in one definition only. Another check compares the network cards.
         if of_device and (device not in shared or rest.startswith("/bandwidth")):
             continue
@@ -257,6 +262,11 @@ def _later(guest: Guest, domain: Domain, reported: Mapping[str, object]) -> Iter
             severity=Severity.NOTE,
             **_way_back(guest, domain, {key: two for key, (_, two) in apart.items()}),
         )
+
+
+def _quotas(period: str, *settings: Mapping[str, str]) -> list[str | None]:
+    """Return the quotas that a period is of, in each of the definitions."""
+    return [one.get(f"{period.removesuffix('period')}quota") for one in settings]
 
 
 def _devices(settings: Mapping[str, str]) -> set[str]:

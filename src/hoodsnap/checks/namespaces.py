@@ -48,8 +48,12 @@ def network_namespace_wrong(host: Host, cloud: Cloud) -> Problems:
         openstack network agent list --host HOST
         journalctl -u SERVICE -n 50
 
-    Restart the agent, which makes what is missing; the namespaces that are complete stay as they
-    are:
+    If a device in the namespace is down, switch it on:
+
+        ip -n NAMESPACE link set LINK up
+
+    If something is missing, restart the agent, which makes it; the namespaces that are complete
+    stay as they are:
 
         systemctl restart SERVICE
 
@@ -116,7 +120,12 @@ def _problems(host: Host, cloud: Cloud, port: Port, name: str) -> Iterator[Probl
         yield problem(headline, wanted, found, **words)
     if off := [device for device in sorted(space.down) if device.endswith(port.id[:11])]:
         found = hears(space.said["address"], "namespace", name, **{off[0]: "down"})
-        yield problem(f"{brief(name)}'s device {off[0]} of {of} is down", wanted, found, **words)
+        yield problem(
+            f"{brief(name)}'s device {off[0]} of {of} is down",
+            wanted,
+            found,
+            **{**words, "LINK": off[0]},
+        )
 
 
 def _shows_namespaces(host: Host, port: Port) -> bool:
@@ -252,7 +261,7 @@ def namespace_route_wrong(host: Host) -> Problems:
 
 def _words(host: Host, name: str) -> Mapping[str, Any]:
     service = "neutron-dhcp-agent" if name.startswith("qdhcp") else "neutron-l3-agent"
-    return {"NAMESPACE": name, "HOST": host.nova_name, "SERVICE": service}
+    return {"NAMESPACE": name, "HOST": host.nova_name, "SERVICE": service, "LINK": ""}
 
 
 @check(Severity.ERROR)
@@ -387,6 +396,7 @@ def _without_metadata(host: Host, cloud: Cloud) -> Iterator[Problem]:
             NAMESPACE=name,
             HOST=host.nova_name,
             SERVICE="neutron-ovn-metadata-agent",
+            LINK="",
         )
 
 

@@ -155,7 +155,10 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
     # nova has given the server up; what is missing is in the finding.
     "server-in-error": ("server-without-domain", "server-without-disk"),
     # Two guests have one disk, and its owner is in the disk's name.
+    # Who follows the advice pauses the guest that writes, which must not be resumed.
+    "guest-writes-into-base": ("paused-or-crashed-guest",),
     "disk-shared-by-two-qemu": (
+        "paused-or-crashed-guest",
         "persistent-xml-foreign-devices",
         "uuid-name-chain-broken",
         "disk-of-another-server",
@@ -273,7 +276,7 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
 }
 """Root check → the checks whose findings it explains."""
 
-OF_ITS_GUESTS = frozenset(["guests-ended-at-once"])
+OF_ITS_GUESTS = frozenset(["guests-ended-at-once", "guest-writes-into-base"])
 """The roots of a host that explain only findings about guests in their own evidence."""
 
 OF_ITS_OBJECT: Mapping[str, str] = {

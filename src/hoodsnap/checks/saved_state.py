@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hoodsnap.bundle import Answer
 from hoodsnap.check import Problems, check, problem
 from hoodsnap.checks.traps import in_a_container, migrating, task_in_flight
 from hoodsnap.evidence import Severity, hears, says
@@ -64,10 +65,8 @@ def saved_memory_missing(
     """
     if record.deleted or not domain.managed_save or domain.state in ON:
         return
-    path = f"{SAVES}/{domain.name}.save"
-    entry = host.images.entry(path)
-    answer = host.hypervisor.answer("images", f"stat -L {path}")
-    if entry is not None or answer is None:
+    path, answer = save_of(domain), lost_save(host, domain)
+    if answer is None:
         return
     suspended = record.vm_state == "suspended"
     yield problem(
@@ -79,6 +78,21 @@ def saved_memory_missing(
         RESUMED=guest.uuid if suspended else "",
         STARTED="" if suspended else guest.uuid,
     )
+
+
+def save_of(domain: Domain) -> str:
+    """Return the path of the file in which libvirt keeps the saved memory of a domain."""
+    return f"{SAVES}/{domain.name}.save"
+
+
+def lost_save(host: Host, domain: Domain) -> Answer | None:
+    """Return the answer that the file with a domain's saved memory does not exist; None if it does,
+    or if that was not collected. In a container, the file may be out of sight.
+    """
+    path = save_of(domain)
+    if host.images.entry(path) is not None:
+        return None
+    return host.hypervisor.answer("images", f"stat -L {path}")
 
 
 @check(Severity.WARNING, traps=[task_in_flight, migrating])

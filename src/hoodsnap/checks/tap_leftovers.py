@@ -41,10 +41,13 @@ def tap_orphan(host: Host) -> Problems:
         grep -l TAP /proc/*/fdinfo/*
 
     If no process uses it, and the port's guest is confirmed to run on another host or nowhere,
-    remove it from Open vSwitch, and then the device itself, if it exists:
+    remove it from Open vSwitch:
 
         ovs-vsctl --if-exists del-port TAP
-        ip link delete TAP
+
+    Then remove the device itself, if it exists:
+
+        ip link delete DEVICE
 
     It worked if the device does not exist, and Open vSwitch does not list it:
 
@@ -88,6 +91,7 @@ def tap_orphan(host: Host) -> Problems:
                 _left(tap),
                 *(bound or [none]),
                 TAP=tap.name,
+                DEVICE=tap.name if tap.is_there else "",
                 PORT=ports[0].id if ports else known(lambda: tap.iface_id),  # noqa: B023
             )
             if ports or tap.links:
@@ -112,6 +116,7 @@ def _stalled(host: Host, taps: list[Tap], listing: Answer | None) -> Problem:
         *found,
         *none,
         TAP=taps[0].name,
+        DEVICE="",
         PORT=known(lambda: taps[0].iface_id),
     )
 

@@ -78,12 +78,17 @@ def mac_chain_mismatch(
         virsh domiflist NAME
         ovs-vsctl --columns=external_ids list Interface TAP
 
-    If nova did not create the port, let nova attach it again, which takes the card from the guest
-    and gives it a new one. A port that nova created would be deleted, with its addresses; for such
-    a port, hard-reboot the server instead, once its info cache is confirmed to be right:
+    If nova did not create the port (nova would delete its own), let nova attach the port again,
+    which takes the card from the guest and gives it a new one:
 
         openstack server remove port UUID LOST_PORT
         openstack server add port UUID LOST_PORT
+
+    If nova created the port, stop and start the server, once the address in nova's info cache is
+    confirmed to be right. This ends the guest and boots it again:
+
+        openstack server stop REPLUGGED
+        openstack server start REPLUGGED
 
     It worked if the guest's card has the port's address:
 
@@ -109,11 +114,14 @@ def mac_chain_mismatch(
         ]
         if len({word.value for word in words if word.value}) > 1:
             port = of_port.get(prefix)
+            lost, replugged = _lost(guest, port.id if port is not None else None)
             yield problem(
                 f"{guest.title}'s card {card.target} has MAC {_by_value(words)}",
                 *(word.evidence for word in words if word.value),
                 PORT=port.id if port is not None else None,
                 TAP=card.target,
+                LOST_PORT=lost,
+                REPLUGGED=replugged,
             )
         elif other := _address_of_another(guest, card, prefix, of_tap.get(prefix)):
             yield other
@@ -140,6 +148,8 @@ def _address_of_another(
                 *([says(tap, name=tap.name, mac=address)] if tap is not None else []),
                 PORT=port.id,
                 TAP=card.target,
+                LOST_PORT="",
+                REPLUGGED=guest.uuid,
             )
     return None
 
@@ -235,13 +245,22 @@ def tap_missing_or_miswired(
 
         ip link set DEVICE up
 
-    If the tap was deleted and nova did not create the port, let nova attach it again, which gives
-    the guest a new card. A port that nova created would be deleted, with its addresses; for such a
-    port, hard-reboot the server instead, once its volumes and its info cache are confirmed to be
-    right:
+    If Open vSwitch does not have the port's id, set it, and the agent wires the tap:
+
+        ovs-vsctl set Interface UNMARKED external_ids:iface-id=PORT
+
+    If the tap was deleted and nova did not create the port (nova would delete its own), let nova
+    attach the port again, which gives the guest a new card:
 
         openstack server remove port UUID LOST_PORT
         openstack server add port UUID LOST_PORT
+
+    If nova created the port, check that the server's volumes and ports are right, because a stop
+    and start defines the guest again from all of nova's records. Then stop and start the server,
+    which ends the guest and boots it again:
+
+        openstack server stop REPLUGGED
+        openstack server start REPLUGGED
 
     It worked if the tap is up, Open vSwitch reports no error, and the port is ACTIVE:
 
@@ -270,6 +289,7 @@ def tap_missing_or_miswired(
             gone = hears(listing, "network", card.target or "", **{card.target or "tap": None})
             unplugged = _switch(guest, tap, port)
             link = _renamed(guest, card, held)
+            lost, replugged = _lost(guest, port_id) if link is None else ("", "")
             yield problem(
                 f"{guest.title}'s tap {card.target} was renamed to {link}"
                 if link is not None
@@ -280,12 +300,17 @@ def tap_missing_or_miswired(
                 TAP=card.target,
                 LINK=link or "",
                 DEVICE="",
-                LOST_PORT=port_id if link is None else "",
+                UNMARKED="",
                 PORT=port_id,
+                LOST_PORT=lost,
+                REPLUGGED=replugged,
             )
             continue
         wrong = (*_kernels(guest, card, tap, process, held), *_switch(guest, tap, port))
         if wrong:
+            marks = any(one.of_id for one in wrong)
+            mended = marks or [one.fault for one in wrong] == ["is down"]
+            lost, replugged = ("", "") if mended else _lost(guest, port_id)
             yield problem(
                 f"{guest.title}'s tap {card.target} {wrong[0].fault}",
                 target,
@@ -293,8 +318,10 @@ def tap_missing_or_miswired(
                 TAP=card.target,
                 LINK="",
                 DEVICE=card.target if not tap.up else "",
+                UNMARKED=card.target if marks else "",
                 PORT=port_id,
-                LOST_PORT="" if [one.fault for one in wrong] == ["is down"] else port_id,
+                LOST_PORT=lost,
+                REPLUGGED=replugged,
             )
 
 
@@ -304,6 +331,19 @@ class _Fault(NamedTuple):
     fault: str
     """Predicate of a sentence about the tap: `is down`."""
     evidence: Evidence
+    of_id: bool = False
+    """The tap has no id of a port in Open vSwitch, or another port's: setting it mends the tap."""
+
+
+def _lost(guest: Guest, port: str | None) -> tuple[str | None, str]:
+    """Return how to attach a card again: the port that nova can attach, and the server that must be
+    stopped and started because nova created the port and would delete it.
+
+    The one that does not apply is empty; none is if nova's info cache was not collected.
+    """
+    cached = known(lambda: guest.instance.network_info if guest.instance is not None else ()) or ()
+    [kept, *_] = [*(one.kept for one in cached if one.id == port), None]
+    return "" if kept is False else port, "" if kept else guest.uuid
 
 
 def _host_of(guest: Guest) -> str:
@@ -393,7 +433,8 @@ def _switch(guest: Guest, tap: Tap | None, port: Port | None) -> Iterator[_Fault
     yield from _unrecognized(guest, tap, port)
     if tap.iface_id is not None and tap.iface_id.lower() != port.id:
         named = says(tap, name=tap.name, iface_id=tap.iface_id)
-        yield _Fault(f"has the id of another port in Open vSwitch: {brief(tap.iface_id)}", named)
+        fault = f"has the id of another port in Open vSwitch: {brief(tap.iface_id)}"
+        yield _Fault(fault, named, of_id=True)
     if _of(lambda: tap.is_dead and port.admin_state_up):
         tag = says(tap, name=tap.name, tag=tap.tag)
         yield _Fault(f"is in the dead VLAN {tap.tag}, but its port is up", tag)
@@ -418,7 +459,8 @@ def _unrecognized(guest: Guest, tap: Tap, port: Port) -> Iterator[_Fault]:
     """Yield why the agent does not recognize the tap, or has wired it into another network."""
     if tap.iface_id is None:
         none = says(tap, name=tap.name, iface_id=None)
-        yield _Fault("has no port id (iface-id) in Open vSwitch, so no agent wires it", none)
+        fault = "has no port id (iface-id) in Open vSwitch, so no agent wires it"
+        yield _Fault(fault, none, of_id=True)
     elif tap.attached_mac is None:
         none = says(tap, name=tap.name, attached_mac=None)
         yield _Fault("has no attached-mac in Open vSwitch, so no agent wires it", none)

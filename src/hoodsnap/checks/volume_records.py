@@ -503,7 +503,12 @@ def disk_cache_mode_differs(guest: Guest, host: Host, domain: Domain) -> Problem
         virsh dumpxml NAME | grep -e '<driver' -e '<source'
         grep disk_cachemodes /etc/nova/nova.conf
 
-    If nova.conf is right, its mode is applied at the next hard reboot, which restarts the guest:
+    If nova.conf is right, nova-compute must have started after it was changed. Otherwise restart
+    nova-compute, once no server of the host has a task; guests keep running:
+
+        systemctl restart nova-compute
+
+    Then the mode is applied at the next hard reboot, which restarts the guest:
 
         openstack server reboot --hard UUID
 

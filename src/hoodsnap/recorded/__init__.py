@@ -21,6 +21,7 @@ DEMO = "@demo"
 
 _HERE = Path(__file__).parent
 _LIST = _HERE / "faults.txt"
+_TRIED = _HERE / "tried.txt"
 _ARCHIVE = _HERE / "faults.tar.zst"
 _FILES = _HERE.parents[2] / "fixtures/faults"
 
@@ -46,6 +47,16 @@ def faults() -> dict[str, str]:
     """Return what each fault does, by its name, in alphabetical order."""
     rows = (line.partition("\t") for line in _LIST.read_text().splitlines())
     return {name: what for name, _, what in rows}
+
+
+def tried(check: str) -> list[str]:
+    """Return how the advice of a check was tried on the cloud that the recordings are of.
+
+    One sentence for each trial, or the reason why there is none; nothing for advice that changes
+    nothing.
+    """
+    rows = (line.partition("\t") for line in _TRIED.read_text().splitlines())
+    return [how for name, _, how in rows if name == check]
 
 
 def read(path: Path) -> bytes:

@@ -11,6 +11,7 @@ from hoodsnap.checks import CATALOG, TOPICS
 from hoodsnap.checks.dangers import DANGERS
 from hoodsnap.checks.root_causes import CROWDS, ROOTS
 from hoodsnap.facts.layer import LAYERS
+from hoodsnap.recorded import tried
 
 SECTIONS = ("Authority", "Traps", "Next", "Not yet", "Source")
 """Sections of a check's docstring, in order of output."""
@@ -90,6 +91,7 @@ def _parts(check: Check) -> Iterator[tuple[str, list[str]]]:
     for title in SECTIONS:
         yield title, check.sections[title.lower()].split("\n\n")
     lists = (
+        ("Tried", tried(check.name)),
         ("Not judged when", reasons(check)),
         ("Explains", explains(check)),
         ("Explained by", explained_by(check)),
@@ -127,6 +129,7 @@ def _entry(check: Check) -> Mapping[str, object]:
         "message": check.message,
         "why": sections["why"],
         **{title.lower().replace(" ", "_"): sections[title.lower()] for title in SECTIONS},
+        "tried": tried(check.name),
         "not_judged_when": reasons(check),
         "explains": explains(check),
         "explained_by": explained_by(check),

@@ -44,6 +44,8 @@ class NetworkInterface(NamedTuple):
     """True if the network is a tunnel; None if it is not recorded, as before Rocky."""
     physical: str | None = None
     """Physical network; None for a tunneled network, and before Rocky."""
+    kept: bool | None = None
+    """The port outlives its server (`preserve_on_delete`): somebody else than nova created it."""
 
 
 class CachedSubnet(NamedTuple):
@@ -98,6 +100,7 @@ def _port(raw: object) -> NetworkInterface:
         owner=_text(meta.get("tenant_id")),
         tunneled=tunneled if isinstance(tunneled, bool) else None,
         physical=_text(meta.get("physical_network")),
+        kept=kept if isinstance(kept := raw.get("preserve_on_delete"), bool) else None,
     )
 
 
