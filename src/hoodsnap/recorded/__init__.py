@@ -52,7 +52,7 @@ def faults() -> dict[str, str]:
 def tried(check: str) -> list[str]:
     """Return how the advice of a check was tried on the cloud that the recordings are of.
 
-    One sentence for each trial, or the reason why there is none; nothing for advice that changes
+    One sentence for each trial, or the reason why no trial exists; nothing for advice that changes
     nothing.
     """
     rows = (line.partition("\t") for line in _TRIED.read_text().splitlines())
