@@ -112,9 +112,7 @@ def test_resize_source_copy_missing(host: RecordedHost) -> None:
 def test_a_renamed_copy_of_a_resize_gets_its_name_back(host: RecordedHost) -> None:
     """Confirming the resize would end the possibility to revert it, and the copy still exists."""
     copy = f"{host.folder('vm-verify')}_resize"
-    host.list_files(
-        lambda line: {**line, "path": line["path"].replace(f"{copy}", f"{copy}.old")}
-    )
+    host.list_files(lambda line: {**line, "path": line["path"].replace(f"{copy}", f"{copy}.old")})
 
     found = host.found("resize-source-copy-missing")
     assert changes(found) == [f"mv -T {copy}.old {copy}"]
