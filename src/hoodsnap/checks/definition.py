@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import posixpath
+from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 from hoodsnap.check import Problem, Problems, check, problem
 from hoodsnap.checks.image import QCOW2
@@ -111,7 +113,7 @@ def chain_live_vs_persistent(
             )
 
 
-NO_FORMAT = {"MISREAD": "", "FOLDER": "", "REWRITTEN": ""}
+NO_FORMAT: Mapping[str, Any] = {"MISREAD": "", "FOLDER": "", "REWRITTEN": ""}
 """The placeholders of disks that differ only in their format."""
 
 
