@@ -347,11 +347,11 @@ def volume_size_mismatch(guest: Guest, domain: Domain) -> Problems:
 
         openstack --os-volume-api-version 3.42 volume set --size GIB VOLUME
 
-    If the size on the host is the larger one, check that no extension of the volume is in progress,
-    and who extended the file. Then complete the extension in cinder, to the size on the host, which
-    keeps all data:
+    If the size on the host is the larger one, no data is lost, and the difference can wait: drivers
+    of files (NFS) refuse to extend an attached volume. Once the volume is detached and available,
+    complete the extension in cinder, to the size on the host:
 
-        openstack --os-volume-api-version 3.42 volume set --size HAS_GIB VOLUME
+        openstack volume set --size HAS_GIB VOLUME
 
     It worked if both sizes are the same (GiB in cinder, bytes on the host):
 
@@ -359,8 +359,8 @@ def volume_size_mismatch(guest: Guest, domain: Domain) -> Problems:
         virsh domblkinfo NAME --all
 
     Not yet: Do not run `rbd resize --allow-shrink` or `qemu-img resize`: a guest that uses the
-    space loses data if its disk shrinks. Do not extend an attached volume whose driver refuses that
-    (NFS), which leaves it in status error_extending: detach it first. Do not run `openstack
+    space loses data if its disk shrinks. Do not extend an attached volume on
+    NFS: cinder leaves it in status error_extending. Do not run `openstack
     server reboot --hard` before the device has its size.
 
     Source: nova bug 1558880, `extend_volume`; cinder's documentation of extending a volume in use.
