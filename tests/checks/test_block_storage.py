@@ -211,6 +211,16 @@ def test_a_path_in_the_folder_of_another_share(host: RecordedHost) -> None:
     assert "volume-share-differs of vm-data" in named(host)
 
 
+def test_an_export_that_is_wrong_in_nova_only_is_a_bad_record(host: RecordedHost) -> None:
+    """The volume is where cinder has it, so no share has to be mounted first."""
+    volume, _ = host.volume("vm-data")
+    info = json.loads(row_of(host, volume)["connection_info"])
+    info["data"]["export"] = "10.9.0.5:/cinder-old"
+    host.mapping(volume, connection_info=json.dumps(info))
+
+    assert named(host) == ["bdm-record-bad of vm-data"]
+
+
 def test_loop_file_deleted(host: RecordedHost) -> None:
     query = "losetup --json --list"
     [loop] = host.last("block", query).value["loopdevices"]

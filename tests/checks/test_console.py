@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from tests.conftest import RecordedHost
 
+from hoodsnap.findings.advice import instructions
+
 LISTING = "find /var/lib/nova/instances -ls"
 
 
@@ -60,6 +62,8 @@ def test_console_log_problem_if_the_log_is_missing(host: RecordedHost) -> None:
         "console-log-problem of vm-plain: domain reports state = running (unpaused),"
         f" logs = {path}; images reports console_log = missing"
     ]
+    prose = [step.prose for step in instructions(host.found("console-log-problem"))]
+    assert any(step.startswith("If the log was removed, only console output") for step in prose)
 
 
 def test_a_log_with_a_hole_only_looks_large(host: RecordedHost) -> None:

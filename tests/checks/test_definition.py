@@ -24,6 +24,29 @@ def test_chain_live_vs_persistent(host: RecordedHost) -> None:
     ]
 
 
+@pytest.mark.parametrize("recorded", ["qcow2", "raw"])
+def test_only_a_disks_format_differs(host: RecordedHost, recorded: str) -> None:
+    """A hard reboot writes the format that nova recorded, which must be the file's own."""
+    query = _stored(host, "vm-plain")
+    xml = host.last("libvirt", query).value
+    end = xml.index(f"'{host.folder('vm-plain')}/disk'")
+    start = xml.rindex("<disk ", 0, end)
+    disk = xml[start:end]
+    assert disk.count("type='qcow2'") == 1
+    host.edit("libvirt", query, disk, disk.replace("type='qcow2'", "type='raw'"))
+    if recorded == "raw":
+        info = f"cat {host.folder('vm-plain')}/disk.info"
+        host.edit("images", info, '"qcow2"', '"raw"')
+
+    found = host.found("chain-live-vs-persistent")
+    assert found.headline == (
+        "vm-plain's vda has format qcow2, but raw at its next start; the file has a qcow2 header, "
+        "which the guest would get as its data"
+    )
+    reboot = [f"openstack server reboot --hard {host.uuid('vm-plain')}"]
+    assert changes(found) == (reboot if recorded == "qcow2" else [])
+
+
 def test_chain_live_vs_persistent_if_only_one_definition_has_a_disk(host: RecordedHost) -> None:
     volume = host.guest("vm-data").volume_ids
     assert volume is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.conftest import RecordedHost, healthy_report
+from tests.conftest import RecordedHost, changes, healthy_report
 
 from hoodsnap.findings.advice import WORKED, instructions
 from hoodsnap.findings.gating import Gates
@@ -106,6 +106,34 @@ def test_resize_source_copy_missing(host: RecordedHost) -> None:
     ]
     assert host.headlines() == [
         f"vm-verify's resize can't be reverted: {host.uuid('vm-verify')[:8]}_resize/disk is missing on its source host vm",
+    ]
+
+
+def test_a_renamed_copy_of_a_resize_gets_its_name_back(host: RecordedHost) -> None:
+    """Confirming the resize would end the possibility to revert it, and the copy still exists."""
+    copy = f"{host.folder('vm-verify')}_resize"
+    host.list_files(lambda line: {**line, "path": line["path"].replace(f"{copy}", f"{copy}.old")})
+
+    found = host.found("resize-source-copy-missing")
+    assert changes(found) == [f"mv -T {copy}.old {copy}"]
+    short = host.uuid("vm-verify")[:8]
+    assert found.headline.endswith(f", but …/instances/{short}_resize.old has a disk")
+
+
+def test_an_empty_folder_is_no_copy_of_a_resize(host: RecordedHost) -> None:
+    copy = f"{host.folder('vm-verify')}_resize"
+    host.list_files(
+        lambda line: (
+            {**line, "path": f"{copy}.old"}
+            if line["path"] == copy
+            else None
+            if line["path"].startswith(f"{copy}/")
+            else line
+        )
+    )
+
+    assert changes(host.found("resize-source-copy-missing")) == [
+        f"openstack server resize confirm {host.uuid('vm-verify')}"
     ]
 
 

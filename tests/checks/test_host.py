@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from tests.conftest import RecordedHost, healthy_report
+from tests.conftest import RecordedHost, changes, healthy_report
 
 from hoodsnap.bundle import Answer, Failure
 from hoodsnap.facts.cloud.guest import Guest
@@ -238,6 +238,28 @@ def test_service_state_skew_of_a_service_that_is_forced_down(host: RecordedHost)
         str(finding.evidence[0])
         == f"service reports forced_down = True, running_guests = {_processes()}"
     )
+    assert finding.headline.endswith("; no evacuation is recorded")
+    assert changes(finding) == [
+        "openstack --os-compute-api-version 2.11 compute service set --up vm nova-compute"
+    ]
+
+
+@pytest.mark.parametrize("why", ["silent", "evacuated", "unknown"])
+def test_a_service_that_is_forced_down_for_a_reason_is_not_set_up(
+    host: RecordedHost, why: str
+) -> None:
+    host.row("services", service(host), forced_down=1)
+    listed(host, forced_down=True)
+    if why == "silent":
+        host.row("services", service(host), last_seen_up="2026-11-23 01:00:00")
+    elif why == "evacuated":
+        move = {"migration_type": "evacuation", "status": "done", "source_compute": "vm"}
+        host.row("migrations", host.uuid("vm-resized"), dest_compute="other", **move)
+    else:
+        host.drop(lambda answer: "FROM nova.migrations" not in answer.query)
+
+    found = [one for one in host.report().everything() if "forced down" in one.headline]
+    assert [("--up" in "".join(changes(one))) for one in found] == [False]
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from tests.conftest import RecordedHost, changes
 
 from hoodsnap.bundle import Answer
 from hoodsnap.facts.database.request_spec import RequestSpec
+from hoodsnap.findings.advice import instructions
 
 MOVE = "77777777-0000-4000-8000-000000000000"
 LONG_AGO = "2026-11-23 01:00:00"
@@ -392,8 +393,9 @@ def test_migration_record_stale(host: RecordedHost) -> None:
     ]
     [found] = host.report().findings
     assert found.headline.startswith(
-        "vm-plain's live-migration from vm has been running since 2026-11-23 01:00 ("
+        "vm-plain's live-migration from vm to other has been running since 2026-11-23 01:00 ("
     )
+    assert not any("resize" in step.prose for step in instructions(found)[3:])
     assert found.headline.endswith("), but nova has no task for it")
     assert found.names["STATUS"] == "error"
     assert found.names["DATABASE"] == "nova"

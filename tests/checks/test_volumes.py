@@ -19,7 +19,7 @@ from tests.checks.test_attachments import (
     row_of,
     volume_says,
 )
-from tests.conftest import RecordedHost
+from tests.conftest import RecordedHost, changes
 
 from hoodsnap.bundle import Answer
 from hoodsnap.findings.advice import instructions
@@ -289,6 +289,9 @@ def test_volume_size_mismatch(host: RecordedHost) -> None:
     assert host.headlines() == [
         "vm-data's volume data-vol has 1 GiB on its host, but 2 GiB in cinder"
     ]
+    assert changes(host.found("volume-size-mismatch")) == [
+        f"openstack --os-volume-api-version 3.42 volume set --size 3 {volume}"
+    ]
 
 
 def test_volume_size_mismatch_is_a_note_if_larger(host: RecordedHost) -> None:
@@ -296,7 +299,9 @@ def test_volume_size_mismatch_is_a_note_if_larger(host: RecordedHost) -> None:
     volume_says(host, volume, size=1)
 
     assert named(host) == ["volume-size-mismatch of vm-bfv"]
-    assert host.report().findings[0].severity.word == "note"
+    [found] = host.report().findings
+    assert found.severity.word == "note"
+    assert changes(found) == [f"openstack volume set --size 2 {volume}"]
 
 
 def sized(host: RecordedHost, size: int) -> None:

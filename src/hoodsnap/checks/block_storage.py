@@ -17,6 +17,7 @@ from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.cloud.volume_owners import volume_of
+from hoodsnap.facts.database.block_device_mapping import BlockDeviceMapping
 from hoodsnap.facts.domain.disk import Disk
 from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.fact import UnheardError, known
@@ -388,8 +389,10 @@ def volume_share_differs(guest: Guest, host: Host, domain: Domain) -> Problems:
         told = says(mapping, volume_id=mapping.volume_id).and_so(
             export=connection.export, device_path=path
         )
-        expected = hashlib.md5(connection.export.encode(), usedforsecurity=False).hexdigest()
+        expected = _folder_of(connection.export)
         if posixpath.basename(folder) != expected:
+            if _is_on_cinders_share(guest, mapping, folder):
+                continue  # only nova's export is wrong, which bdm-record-bad reports
             if _is_hash(posixpath.basename(folder)):
                 yield problem(
                     f"{its} is on {connection.export} in nova, but its device_path is in the "
@@ -403,6 +406,19 @@ def volume_share_differs(guest: Guest, host: Host, domain: Domain) -> Problems:
                 )
             continue
         yield from _mounted(host, its, connection.export, folder, told, names)
+
+
+def _folder_of(export: str) -> str:
+    """Return the name of the folder in which nova mounts a share."""
+    return hashlib.md5(export.encode(), usedforsecurity=False).hexdigest()
+
+
+def _is_on_cinders_share(guest: Guest, mapping: BlockDeviceMapping, folder: str) -> bool:
+    """True if a volume's folder is the one of the share that cinder's attachment names."""
+    attachments = known(lambda: guest.storage.volumes.attachments) or {}
+    attachment = attachments.get(mapping.attachment_id or "")
+    export = known(lambda: attachment.connection.export) if attachment is not None else None
+    return export is not None and _folder_of(export) == posixpath.basename(folder)
 
 
 def _is_hash(name: str) -> bool:

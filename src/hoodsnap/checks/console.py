@@ -38,7 +38,8 @@ def console_log_problem(guest: Guest, host: Host, domain: Domain) -> Problems:
     virtlogd (nova's way since Ocata) starts a new file every 2 MiB. For a guest that was started
     before that, or with another setup, QEMU writes into one file forever, and anyone who can print
     on the guest's console can fill the host's disk. A removed file keeps growing without a name,
-    and `openstack console log show` stays empty until the guest is switched off and on.
+    and `openstack console log show` stays empty until the guest is switched off and on. The guest
+    itself is not affected.
 
     Authority: The file.
 
@@ -55,7 +56,9 @@ def console_log_problem(guest: Guest, host: Host, domain: Domain) -> Problems:
 
         truncate -s 0 PATH
 
-    If the log was removed, switch the guest off and on through nova, which brings the log back:
+    If the log was removed, only console output is lost, and nothing else of the guest depends on
+    the file. Wait for the next time that its owner stops and starts the server; that brings the log
+    back:
 
         openstack server stop GUEST
         openstack server start GUEST
@@ -64,8 +67,9 @@ def console_log_problem(guest: Guest, host: Host, domain: Domain) -> Problems:
 
         ls -ls LOG
 
-    Not yet: Do not run `rm` on the log: its space stays in use, and the log is still written. Do
-    not restart virtlogd: every guest loses its log (`systemctl reload` keeps the logs).
+    Not yet: Do not stop a server only to get its log back. Do not run `rm` on the log: its space
+    stays in use, and the log is still written. Do not restart virtlogd: every guest loses its log
+    (`systemctl reload` keeps the logs).
 
     Source: nova bugs 832507, 1597644; libvirt virtlogd.conf `max_size`.
     """

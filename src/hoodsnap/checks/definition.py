@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import posixpath
+from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
-from hoodsnap.check import Problems, check, problem
+from hoodsnap.check import Problem, Problems, check, problem
+from hoodsnap.checks.image import QCOW2
 from hoodsnap.checks.traps import building, disk_is_copied, migrating, task_in_flight
-from hoodsnap.evidence import Severity, derives, hears, says
+from hoodsnap.evidence import Evidence, Severity, derives, hears, says
 from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host
@@ -23,13 +26,17 @@ from hoodsnap.phrase import brief, place
 
 
 @check(Severity.ERROR, traps=[task_in_flight, migrating, disk_is_copied])
-def chain_live_vs_persistent(guest: Guest, domain: Domain, process: Process | None) -> Problems:
+def chain_live_vs_persistent(
+    guest: Guest, host: Host, domain: Domain, process: Process | None
+) -> Problems:
     """The guest's next start would use other disks than the running guest.
 
     libvirt keeps two definitions of a running domain: the live one and the persistent one, which
     the next start uses. Whatever changes only one of them (a disk attached by hand, a snapshot that
     was not recorded, a volume that was swapped) leaves the guest with an older or another disk
-    after the next power cycle.
+    after the next power cycle. If only the format differs, the next start reads the same file in
+    another way: as raw, a qcow2 file shows the guest qcow2's tables instead of its data, and the
+    first write damages them.
 
     Authority: libvirt's live definition, for where the guest's data is now; for a disk on a network
     (rbd), QEMU's command line.
@@ -38,18 +45,37 @@ def chain_live_vs_persistent(guest: Guest, domain: Domain, process: Process | No
     definition again from its database, so for a hard reboot the block device mappings in nova
     count.
 
-    Next: Compare the two definitions, and nova's record of the server's volumes:
+    Next: Compare the two definitions:
 
         virsh dumpxml NAME
         virsh dumpxml --inactive NAME
-        openstack server volume list UUID
 
-    If nova's record lacks a disk of this server that the guest runs with, correct the record first:
-    a hard reboot drops every disk that nova does not know. Do not add a disk of another server or
-    of a person to the record.
+    If the disks differ, compare them with nova's record of the server's volumes. If the record
+    lacks a disk of this server that the guest runs with, correct the record first: a hard reboot
+    drops every disk that nova does not know. Do not add a disk of another server or of a person to
+    the record:
+
+        openstack server volume list COMPARED
+
+    If only the format differs, compare the format in the file's first bytes (QFI: qcow2) with the
+    one in `disk.info`, which nova writes into the definition at a hard reboot:
+
+        head -c 4 MISREAD | od -c
+        cat FOLDER/disk.info
+
+    If both are the format of the running guest, let nova write the definition again. The hard
+    reboot restarts the guest, so let its owner choose the time:
+
+        openstack server reboot --hard REWRITTEN
+
+    It worked if both definitions have the same format:
+
+        virsh dumpxml --inactive NAME
 
     Not yet: Do not run `virsh destroy` and `virsh start`, and do not shut down the guest from
-    inside. Do not run `openstack server reboot --hard` before you know which disk is the right one.
+    inside. If the definitions have different disks, do not run `openstack server reboot --hard`
+    before you know which disk is the right one. If only the format differs, do not change it in
+    the running guest.
 
     Source: OSSA-2020-006 (CVE-2020-17376, nova bug 1890501); nova bug 1713857.
     """
@@ -74,12 +100,57 @@ def chain_live_vs_persistent(guest: Guest, domain: Domain, process: Process | No
             both = now is not None and then is not None
             severity = Severity.ERROR if both else Severity.WARNING
             there = now or then
+            if now is not None and then is not None and _differ_in_format(now, then):
+                yield _of_format(guest, host, now, then, evidence)
+                continue
             yield problem(
                 _difference(guest, now, then),
                 *evidence,
                 severity=severity,
                 DISK=there.source if there is not None else None,
+                COMPARED=guest.uuid,
+                **NO_FORMAT,
             )
+
+
+NO_FORMAT: Mapping[str, Any] = {"MISREAD": "", "FOLDER": "", "REWRITTEN": ""}
+"""The placeholders of disks that differ only in their format."""
+
+
+def _differ_in_format(now: Disk, then: Disk) -> bool:
+    return (now.source, now.serial) == (then.source, then.serial) and now.image.type == "file"
+
+
+def _of_format(
+    guest: Guest, host: Host, now: Disk, then: Disk, evidence: tuple[Evidence, ...]
+) -> Problem:
+    path = now.source or ""
+    entry = known(lambda: host.images.entry(path))
+    image = host.images.image(path)
+    recorded = known(lambda: image.declared) if image is not None else None
+    headline = _difference(guest, now, then)
+    starts = (entry.magic or "") if entry is not None else ""
+    is_qcow2 = now.format == "qcow2" and starts.startswith(QCOW2)
+    more = []
+    if is_qcow2:
+        headline += "; the file has a qcow2 header"
+        if then.format == "raw":
+            headline += ", which the guest would get as its data"
+        more.append(hears(host.listing, "images", path, first_bytes=starts))
+    if recorded is not None and image is not None:
+        more.append(says(image, declared=recorded))
+    # Of a raw disk, the first bytes are the guest's own and prove nothing.
+    right = recorded == now.format and (is_qcow2 or now.format == "raw")
+    return problem(
+        headline,
+        *evidence,
+        *more,
+        DISK=path,
+        COMPARED="",
+        MISREAD=path,
+        FOLDER=posixpath.dirname(path),
+        REWRITTEN=guest.uuid if right else "",
+    )
 
 
 def _started_with(guest: Guest, domain: Domain, process: Process) -> Problems:
@@ -98,6 +169,8 @@ def _started_with(guest: Guest, domain: Domain, process: Process) -> Problems:
                 f" {brief(name[1])}",
                 says(process, pid=process.pid, disks=drive.source),
                 says(domain, disks=_shown(disk.target, disk)),
+                COMPARED=guest.uuid,
+                **NO_FORMAT,
             )
 
 

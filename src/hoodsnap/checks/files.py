@@ -8,7 +8,7 @@ from datetime import timedelta
 from functools import partial
 
 from hoodsnap import phrase
-from hoodsnap.check import Problems, check, problem
+from hoodsnap.check import Problem, Problems, check, problem
 from hoodsnap.checks.traps import disks_are_not_files, migrating, task_in_flight
 from hoodsnap.evidence import Evidence, Severity, hears, says
 from hoodsnap.facts.clock import moment
@@ -237,19 +237,28 @@ def resize_source_copy_missing(host: Host) -> Problems:
     Next: Check the migration, and look for the copy on the source host:
 
         openstack server migration list --server UUID
-        ls -ld INSTANCES_PATH/*_resize
+        ls -ld INSTANCES_PATH/UUID*
 
-    Then, if the copy really is missing, confirm the resize, which ends the possibility to revert it
-    and leaves the server as it is:
+    If the copy was renamed, give the folder its name back. The server can be reverted again:
 
-        openstack server resize confirm UUID
+        mv -T FOUND RESIZE_FOLDER
+
+    It worked if the folder has the disk:
+
+        ls -l RESIZE_FOLDER/disk
+
+    If the copy is neither on the source host nor in a backup, and only then, confirm the resize,
+    which ends the possibility to revert it and leaves the server as it is:
+
+        openstack server resize confirm RESIZED
 
     It worked if the server is ACTIVE:
 
-        openstack server show UUID
+        openstack server show RESIZED -c status
 
-    Not yet: Do not run `openstack server resize revert`. Do not remove any `*_resize` to make
-    space.
+    Not yet: Do not run `openstack server resize revert`. Do not run `openstack server resize
+    confirm` while the copy may exist under another name: it can't be reverted then. Do not remove
+    any `*_resize` to make space.
 
     Source: nova virt/libvirt/driver.py `finish_revert_migration`, `_cleanup_resize`; nova bugs
     1728603, 1769131, 1666831.
@@ -262,19 +271,42 @@ def resize_source_copy_missing(host: Host) -> Problems:
             lacks = _waits_here(host, instance) and not host.keeps_disks_elsewhere
             copy = f"{instance.uuid}_resize"
             if lacks and host.images.size_of(copy, "disk") is None:
-                waits = says(instance, uuid=instance.uuid, vm_state=instance.vm_state)
-                yield problem(
-                    f"{instance.name}'s resize can't be reverted: {phrase.brief(copy)}/disk is"
-                    f" missing on its source host {host.name}",
-                    waits,
-                    hears(host.listing, "images", f"{copy}/disk", copy=None),
-                    UUID=instance.uuid,
-                    INSTANCES_PATH=host.images.tops[0] if host.images.tops else None,
-                )
+                yield _copy_missing(host, instance, copy)
         except UnheardError as reason:
             undecided = undecided or reason
     if undecided is not None:
         raise undecided
+
+
+def _copy_missing(host: Host, instance: Instance, copy: str) -> Problem:
+    renamed = [
+        path
+        for path in host.images.named_after(instance.uuid)
+        if path.rpartition("/")[2] not in (instance.uuid, copy)
+        and host.images.entry(f"{path}/disk") is not None
+    ]
+    headline = (
+        f"{instance.name}'s resize can't be reverted: {phrase.brief(copy)}/disk is missing on its"
+        f" source host {host.name}"
+    )
+    evidence = [
+        says(instance, uuid=instance.uuid, vm_state=instance.vm_state),
+        hears(host.listing, "images", f"{copy}/disk", copy=None),
+    ]
+    if renamed:
+        names = phrase.several(phrase.place(path) for path in renamed)
+        headline += f", but {names} has a disk"
+        evidence += [hears(host.listing, "images", path, renamed_copy=path) for path in renamed]
+    top = renamed[0].rpartition("/")[0] if renamed else host.images.tops[0]
+    return problem(
+        headline,
+        *evidence,
+        UUID=instance.uuid,
+        INSTANCES_PATH=top,
+        FOUND=renamed[0] if len(renamed) == 1 else None if renamed else "",
+        RESIZE_FOLDER=f"{top}/{copy}" if renamed else "",
+        RESIZED="" if renamed else instance.uuid,
+    )
 
 
 def _waits_here(host: Host, instance: Instance) -> bool:

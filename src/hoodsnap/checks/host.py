@@ -15,6 +15,7 @@ from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.cloud.release import Release
+from hoodsnap.facts.database.migration import ARMED
 from hoodsnap.facts.database.service import Service
 from hoodsnap.facts.fact import UnheardError, known, value_of
 from hoodsnap.facts.quantity import whole
@@ -166,9 +167,9 @@ def _identity_of_another(host: Host, name: str) -> Problem | None:
 def service_state_skew(host: Host, cloud: Cloud) -> Problems:
     """nova's record of the host's compute service does not match the host.
 
-    Guests keep running without nova-compute, so the fault goes unnoticed: the API accepts commands
-    that are never carried out, and an operator may consider the host dead and evacuate guests that
-    still run.
+    Guests keep running, so the fault goes unnoticed: commands for them fail or are never carried
+    out, and an operator may consider the host dead and evacuate guests that still run. A service
+    that was forced down counts as down until it is set up again, even if nova-compute works.
 
     Authority: The host, for what runs; nova's records, for what operators have set.
 
@@ -194,6 +195,11 @@ def service_state_skew(host: Host, cloud: Cloud) -> Problems:
     the host again:
 
         openstack compute service set --enable DISABLED nova-compute
+
+    If the service was forced down but reports, and no server was evacuated from the host, ask who
+    forced it down and why. If the reason is gone, set it up:
+
+        openstack --os-compute-api-version 2.11 compute service set --up FORCED_DOWN nova-compute
 
     If the host has no host mapping, map it to its cell, which places servers on the host:
 
@@ -222,6 +228,7 @@ def service_state_skew(host: Host, cloud: Cloud) -> Problems:
                 *_named(believed),
                 SERVICE="nova-compute",
                 DISABLED="",
+                FORCED_DOWN="",
                 CELL="",
             )
         return
@@ -229,10 +236,10 @@ def service_state_skew(host: Host, cloud: Cloud) -> Problems:
         rows = [says(one, id=one.id, host=one.host) for one in services]
         numbers = several(one.id for one in services)
         headline = f"nova has {len(rows)} nova-compute services of {host.nova_name}: ids {numbers}"
-        yield problem(headline, *rows, SERVICE="", DISABLED="", CELL="")
+        yield problem(headline, *rows, SERVICE="", DISABLED="", FORCED_DOWN="", CELL="")
     running = [guest for guest in guests if guest.is_served]
     for service in services:
-        yield from _commanded(host, service, running)
+        yield from _commanded(host, cloud, service, running)
     yield from _late(host, services[0], running)
     yield from _unmapped(host, services[0])
 
@@ -246,22 +253,28 @@ def _servers(guests: list[Guest]) -> str:
     return f"{counted(len(guests), 'server')} ({several(guest.title for guest in guests)})"
 
 
-def _commanded(host: Host, service: Service, running: list[Guest]) -> Iterator[Problem]:
+def _commanded(
+    host: Host, cloud: Cloud, service: Service, running: list[Guest]
+) -> Iterator[Problem]:
     """Yield what an operator, or nova-compute itself, has set for the service."""
     if "forced_down" in service.raw and service.forced_down and running:
         forced = says(service, forced_down=True).and_so(running_guests=len(running))
+        age = _seconds_since_report(host, service)
+        left = _evacuated(host, cloud)
         pids = [
             says(g.process, pid=g.process.pid).and_so(uuid=g.uuid)
             for g in running[:SHOWN]
             if g.process
         ]
         yield problem(
-            f"nova-compute on {host.nova_name} is forced down, but runs {_servers(running)}",
+            _forced(host, running, age, left),
             forced,
+            *([says(service, last_seen_up=service.last_seen_up)] if age is not None else []),
             *pids,
             severity=Severity.ERROR,
             SERVICE="",
             DISABLED="",
+            FORCED_DOWN=host.nova_name if age is not None and left == 0 else "",
             CELL="",
         )
     if service.disabled:
@@ -271,7 +284,54 @@ def _commanded(host: Host, service: Service, running: list[Guest]) -> Iterator[P
         severity = Severity.WARNING if itself else Severity.NOTE
         lost, off = ("libvirtd", "") if itself else ("", host.nova_name)
         headline = _disabled(host, reason or "", itself)
-        yield problem(headline, said, severity=severity, SERVICE=lost, DISABLED=off, CELL="")
+        yield problem(
+            headline, said, severity=severity, SERVICE=lost, DISABLED=off, FORCED_DOWN="", CELL=""
+        )
+
+
+def _forced(host: Host, running: list[Guest], age: float | None, left: int | None) -> str:
+    name = f"nova-compute on {host.nova_name}"
+    if age is None:
+        return f"{name} is forced down, but runs {_servers(running)}"
+    headline = f"{name} is forced down, but reported {lasting(age)} before and runs"
+    if left:
+        return f"{headline} {_servers(running)}; evacuations from it: {left}"
+    none = "; no evacuation is recorded" if left == 0 else ""
+    return f"{headline} {_servers(running)}{none}"
+
+
+def _seconds_since_report(host: Host, service: Service) -> float | None:
+    """Return the seconds since the last report of a service that reports; None if it does not, or
+    if that is unknown."""
+    if host.option("DEFAULT", "servicegroup_driver", "db") != "db":
+        return None  # the service reports elsewhere
+    age = known(partial(seconds_silent, host, service))
+    allowed = whole(host.option("DEFAULT", "service_down_time")) or DOWN_TIME
+    return age if age is not None and -LATE <= age <= allowed else None
+
+
+def _evacuated(host: Host, cloud: Cloud) -> int | None:
+    """Return how many servers were evacuated from the host and may still have something there.
+
+    None if that is unknown: the migrations of a server of the host were not collected.
+    """
+    here = {guest.uuid for guest in cloud.guests_of(host)}
+    if any(guest.instance is None for guest in cloud.guests_of(host)):
+        return None
+    left = 0
+    for instance in cloud.instances.by_uuid.values():
+        if instance.migrations is None:
+            if instance.uuid in here:
+                return None
+            continue
+        left += any(
+            moved.type == "evacuation"
+            and moved.status in ARMED
+            and not moved.deleted
+            and moved.source_compute == host.nova_name
+            for moved in instance.migrations
+        )
+    return left
 
 
 def _disabled(host: Host, reason: str, itself: bool) -> str:
@@ -297,7 +357,13 @@ def _late(host: Host, service: Service, running: list[Guest]) -> Iterator[Proble
         headline = f"nova-compute on {host.nova_name}, with {guests}, has not reported{when}"
         severity = Severity.WARNING
         yield problem(
-            headline, late, severity=severity, SERVICE="nova-compute", DISABLED="", CELL=""
+            headline,
+            late,
+            severity=severity,
+            SERVICE="nova-compute",
+            DISABLED="",
+            FORCED_DOWN="",
+            CELL="",
         )
 
 
@@ -332,6 +398,7 @@ def _unmapped(host: Host, service: Service) -> Iterator[Problem]:
         severity=Severity.ERROR,
         SERVICE="",
         DISABLED="",
+        FORCED_DOWN="",
     )
 
 

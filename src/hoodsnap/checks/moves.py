@@ -489,9 +489,11 @@ def migration_record_stale(guest: Guest, instance: Instance) -> Problems:
 
         openstack server migration list --server UUID
 
-    Then confirm or revert a resize that waits, as its owner decides:
-    `openstack server resize confirm UUID` removes the copy on the old host,
-    `openstack server resize revert UUID` goes back to it and restarts the guest.
+    Then confirm or revert the resize, as its owner decides: `openstack server resize confirm UUID`
+    removes the copy on the old host, `openstack server resize revert UUID` goes back to it and
+    restarts the guest. Both need the status VERIFY_RESIZE:
+
+        openstack server show RESIZED -c status
 
     Not yet: Do not edit the row of a move that nova works on. Do not delete the rows of a move.
 
@@ -508,14 +510,16 @@ def migration_record_stale(guest: Guest, instance: Instance) -> Problems:
         old = since is not None and asked - since > STALE
         unfinished = moved.unfinished and old
         if unfinished or (moved.status == "finished" and not waits and not moved.deleted and old):
+            since_when = since_written(moved.updated_at, asked)
             yield problem(
-                f"{guest.title}'s {moved.type} from {moved.source_compute} has been {moved.status}"
-                f"{since_written(moved.updated_at, asked)}, but nova has no task for it",
+                f"{guest.title}'s {moved.type} from {moved.source_compute}{_to(moved)} has been "
+                f"{moved.status}{since_when}, but nova has no task for it",
                 says(moved, type=moved.type, status=moved.status, updated_at=moved.updated_at),
                 says(instance, vm_state=instance.vm_state, task_state=None),
                 *_request(instance, moved),
                 STATUS="error",
                 UNCONFIRMED="",
+                RESIZED=guest.uuid if waits else "",
                 **_row(moved),
             )
     # On confirm or revert, nova updates the migration's row first and the server's row after it.
@@ -535,8 +539,14 @@ def migration_record_stale(guest: Guest, instance: Instance) -> Problems:
             severity=Severity.ERROR,
             ROW="",
             UNCONFIRMED=newest.id if newest is not None else "",
+            RESIZED=guest.uuid,
             DATABASE=plain_name(newest.database) if newest is not None else None,
         )
+
+
+def _to(moved: Migration) -> str:
+    """Return ` to HOST`; empty while no destination is chosen."""
+    return f" to {moved.dest_compute}" if moved.dest_compute else ""
 
 
 @check(Severity.WARNING, traps=[task_in_flight, building, never_launched, resizing, migrating])

@@ -326,8 +326,10 @@ def volume_size_mismatch(guest: Guest, domain: Domain) -> Problems:
 
     If it is smaller on the host, the guest was promised space that does not exist, and writes past
     the end fail: an extension did not reach the host, or a file was truncated. If a file is larger
-    by a gibibyte or more (a note), cinder's record is out of date. If only nova's record differs (a
-    note), nova did not hear of an extension, which harms nothing.
+    by a gibibyte or more (a note), an extension changed the file, but not cinder's record. The
+    guest's data is complete, but quota and the next snapshot, copy or migration count the smaller
+    size. If only nova's record differs (a note), nova did not hear of an extension, which harms
+    nothing.
 
     Authority: The host's device or file.
 
@@ -345,12 +347,20 @@ def volume_size_mismatch(guest: Guest, domain: Domain) -> Problems:
 
         openstack --os-volume-api-version 3.42 volume set --size GIB VOLUME
 
+    If the size on the host is the larger one, no data is lost, and the difference can wait: drivers
+    of files (NFS) refuse to extend an attached volume. Once the volume is detached and available,
+    complete the extension in cinder, to the size on the host:
+
+        openstack volume set --size HAS_GIB VOLUME
+
     It worked if both sizes are the same (GiB in cinder, bytes on the host):
 
         openstack volume show VOLUME -c size
         virsh domblkinfo NAME --all
 
-    Not yet: Do not run `rbd resize --allow-shrink` or `qemu-img resize`. Do not run `openstack
+    Not yet: Do not run `rbd resize --allow-shrink` or `qemu-img resize`: a guest that uses the
+    space loses data if its disk shrinks. Do not extend an attached volume on
+    NFS: cinder leaves it in status error_extending. Do not run `openstack
     server reboot --hard` before the device has its size.
 
     Source: nova bug 1558880, `extend_volume`; cinder's documentation of extending a volume in use.
@@ -379,7 +389,8 @@ def volume_size_mismatch(guest: Guest, domain: Domain) -> Problems:
                 evidence,
                 severity=severity,
                 VOLUME=named,
-                GIB=volume.size_gib + 1,
+                GIB=volume.size_gib + 1 if size < least else "",
+                HAS_GIB=-(-size >> 30) if size >= least else "",
             )
 
 
@@ -398,6 +409,7 @@ def _of_nova(guest: Guest, volume: Volume, size: int) -> Iterator[Problem]:
                 severity=Severity.NOTE,
                 VOLUME=volume.id,
                 GIB="",
+                HAS_GIB="",
             )
 
 

@@ -176,6 +176,18 @@ class ImageStore:
                 folders[folder.uuid] = (*folders.get(folder.uuid, ()), folder)
         return folders
 
+    def named_after(self, uuid: str) -> tuple[str, ...]:
+        """Return the paths of the listed folders whose name starts with a UUID, such as a copy that
+        was renamed to `UUID_resize.old`."""
+        starts = tuple(f"{top}/{uuid}" for top in self._tops)
+        return tuple(
+            path
+            for path, line in self._lines.items()
+            if path.startswith(starts)
+            and path.rpartition("/")[0] in self._tops
+            and line.get("type") == "d"
+        )
+
     @cached_property
     def disks(self) -> tuple[str, ...]:
         """Paths of the disks in the guests' folders, leftover folders included."""
