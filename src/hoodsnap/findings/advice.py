@@ -158,6 +158,8 @@ PLACEHOLDERS: Mapping[str, str] = {
     "UNCONFIRMED": "id of the migration that waits to be confirmed",
     "OFF_SERVER": "UUID of the server, if it is stopped or shelved",
     "PROPERTY": "name of the image's property",
+    "INSIDE": "name of the snapshot inside the disk's file, if the guest is off",
+    "HOLDER": "path of the disk with snapshots inside its file",
     "LEFT_HOST": "name of the host in the binding that is left",
     "NEUTRON": "URL of neutron, from `openstack catalog show network`",
     "OLD_BASE": "path of the base image that the last start used",
