@@ -6,7 +6,7 @@ import json
 import re
 
 import pytest
-from tests.conftest import RecordedHost
+from tests.conftest import RecordedHost, changes
 
 from hoodsnap.facts.layer import CGROUP
 
@@ -128,12 +128,6 @@ def test_memory_limit_below_guest(grouped: RecordedHost) -> None:
     ]
 
 
-def test_a_memory_limit_that_the_guest_fits_in_is_legal(grouped: RecordedHost) -> None:
-    grouped.edit("cgroup", settings(grouped, "memory"), "9223372036854771712", str(128 << 20))
-
-    assert grouped.findings() == []
-
-
 def test_qemu_outside_machine_group(grouped: RecordedHost) -> None:
     query = f"/proc/{PID}/cgroup"
     grouped.set("cgroup", query, "1:cpu:/\n0::/system.slice/libvirtd.service\n")
@@ -220,3 +214,61 @@ def test_a_group_without_its_process_is_found(grouped: RecordedHost) -> None:
     [finding] = [f for f in grouped.report().everything() if "group" in f.check.name]
     assert f"but not its QEMU (PID {PID})" in finding.headline
     assert finding.severity.word == "warning"
+
+
+def test_a_quota_of_the_whole_group_that_libvirt_does_not_know(grouped: RecordedHost) -> None:
+    value = dict(grouped.last("cgroup", settings(grouped, "cpu")).value)
+    value |= {"cpu.cfs_quota_us": "5000\n", "cpu.cfs_period_us": "100000\n"}
+    grouped.set("cgroup", settings(grouped, "cpu"), value)
+
+    assert grouped.headlines() == [
+        "vm-duo as a whole has a limit of 5 % of a CPU in the kernel, but no limit in libvirt",
+    ]
+    [finding] = grouped.report().findings
+    assert changes(finding) == [
+        f"virsh schedinfo {LIMITED} --live global_period=100000 global_quota=-1"
+    ]
+
+
+@pytest.mark.parametrize("file", ["cpu.max", "libvirt/cpu.max"])
+def test_a_quota_of_the_whole_group_in_version_2(grouped: RecordedHost, file: str) -> None:
+    value = {"cpu.max": "max 100000\n", "vcpu0/cpu.max": "max 100000\n", file: "50000 100000\n"}
+    grouped.set("cgroup", settings(grouped, "cpu"), value)
+
+    assert grouped.headlines() == [
+        "vm-duo as a whole has a limit of 50 % of a CPU in the kernel, but no limit in libvirt",
+    ]
+
+
+def test_a_quota_of_the_whole_group_that_libvirt_set_is_legal(grouped: RecordedHost) -> None:
+    xml = "<global_period>50000</global_period><global_quota>25000</global_quota>"
+    for query in (f"virsh dumpxml {LIMITED}", f"virsh dumpxml --inactive {LIMITED}"):
+        grouped.edit("libvirt", query, "</vcpu>", f"</vcpu><cputune>{xml}</cputune>")
+    value = dict(grouped.last("cgroup", settings(grouped, "cpu")).value)
+    value |= {"cpu.cfs_quota_us": "25000\n", "cpu.cfs_period_us": "50000\n"}
+    grouped.set("cgroup", settings(grouped, "cpu"), value)
+
+    assert "cpu-quota-not-applied" not in str(grouped.findings())
+
+
+def memory_limit(host: RecordedHost, kib: int) -> None:
+    """Let the kernel limit the memory of vm-duo's group."""
+    host.edit("cgroup", settings(host, "memory"), "9223372036854771712", str(kib << 10))
+
+
+def test_a_memory_limit_that_libvirt_does_not_know(grouped: RecordedHost) -> None:
+    memory_limit(grouped, 300 << 10)
+
+    assert grouped.headlines() == [
+        "vm-duo's control group allows 300 MiB of memory in the kernel, but libvirt has no limit",
+    ]
+
+
+@pytest.mark.parametrize("kib", [307200, 307232])
+def test_a_memory_limit_that_libvirt_set_is_legal(grouped: RecordedHost, kib: int) -> None:
+    xml = f"<memtune><hard_limit unit='KiB'>{kib}</hard_limit></memtune>"
+    for query in (f"virsh dumpxml {LIMITED}", f"virsh dumpxml --inactive {LIMITED}"):
+        grouped.edit("libvirt", query, "</vcpu>", f"</vcpu>{xml}")
+    memory_limit(grouped, 300 << 10)
+
+    assert "memory-limit-below-guest" not in str(grouped.findings())

@@ -6,7 +6,7 @@ import json
 from datetime import timedelta
 
 import pytest
-from tests.conftest import RecordedHost
+from tests.conftest import RecordedHost, changes
 
 from hoodsnap.bundle import Answer
 
@@ -192,6 +192,35 @@ def test_owners_on_a_file_server_are_not_judged(host: RecordedHost) -> None:
     _set_entry(host, _disk(host, "vm-stopped"), dev="0:44", mode="100044")
 
     assert host.findings() == []
+
+
+def test_a_disk_that_every_account_may_write_to(host: RecordedHost) -> None:
+    path = _disk(host, "vm-plain")
+    _set_entry(host, path, mode="100666", acl=False)
+
+    [finding] = host.report().findings
+    assert finding.severity.word == "warning"
+    assert finding.headline.startswith(
+        f"Every account of vm can write to vm-plain's …/{host.uuid('vm-plain')[:8]}/disk: mode 0666"
+    )
+    assert changes(finding) == [f"chmod o-w {path}"]
+
+
+@pytest.mark.parametrize("fields", [{"mode": "100664"}, {"dev": "0:44"}, {"acl": True}])
+def test_a_disk_that_not_every_account_may_write_to(
+    host: RecordedHost, fields: dict[str, object]
+) -> None:
+    _set_entry(host, _disk(host, "vm-plain"), **{"mode": "100666", "acl": False, **fields})
+
+    assert not [it for it in host.headlines() if "Every account" in it]
+
+
+def test_a_disk_in_a_closed_folder_is_not_open_to_every_account(host: RecordedHost) -> None:
+    path = _disk(host, "vm-plain")
+    _set_entry(host, path, mode="100666", acl=False)
+    _set_entry(host, path.rpartition("/")[0], mode="40750", acl=False)
+
+    assert not [it for it in host.headlines() if "Every account" in it]
 
 
 SELINUX = """<seclabel type='dynamic' model='selinux' relabel='yes'>

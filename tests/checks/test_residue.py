@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.conftest import RecordedHost
+from tests.conftest import RecordedHost, changes
 
 from hoodsnap.bundle import Answer
 
@@ -206,6 +206,42 @@ def test_a_transient_domain_that_nova_does_not_manage_is_ignored(host: RecordedH
     host.drop(lambda answer: answer.layer not in ("nova", "nova-db"))
 
     assert host.findings() == []
+
+
+def _inside(host: RecordedHost, name: str) -> str:
+    """Put a snapshot into the file of a guest's disk; return its path."""
+    [path] = [it.path for it in host.guest(name).images or () if it.path.endswith("/disk")]
+    listed = [{"id": "1", "name": "before", "vm-state-size": 0}]
+    host.image(path, lambda layers: layers[0].update({"snapshots": listed}))
+    _part(host, name, "virsh snapshot-list {}", [])
+    return path
+
+
+def test_a_snapshot_inside_the_file_of_a_disk(host: RecordedHost) -> None:
+    path = _inside(host, "vm-stopped")
+
+    [finding] = host.report().findings
+    assert finding.check.name == "snapshot-or-blockjob-residue"
+    assert finding.severity.word == "note"
+    assert host.headlines() == [
+        f"vm-stopped's disk …/{host.uuid('vm-stopped')[:8]}/disk has snapshots inside its file that"
+        " neither nova nor libvirt knows: before"
+    ]
+    assert changes(finding) == [f"qemu-img snapshot -d before {path}"]
+
+
+def test_a_snapshot_inside_a_disk_in_use_is_not_to_be_deleted(host: RecordedHost) -> None:
+    _inside(host, "vm-plain")
+
+    [finding] = host.report().findings
+    assert changes(finding) == []
+
+
+def test_a_snapshot_inside_a_disk_that_libvirt_knows(host: RecordedHost) -> None:
+    _inside(host, "vm-plain")
+    _part(host, "vm-plain", "virsh snapshot-list {}", [{"name": "before", "current": True}])
+
+    assert not [it for it in host.headlines() if "inside its file" in it]
 
 
 def test_snapshot_or_blockjob_residue(host: RecordedHost) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from tests.conftest import FAULTS, RecordedHost
+from tests.conftest import FAULTS, RecordedHost, changes
 from tests.daemons import alter, end, listed, systemd
 
 from hoodsnap.bundle import load
@@ -269,6 +269,22 @@ def test_network_agent_not_running(served: RecordedHost, name: str) -> None:
     assert found(served) == [
         f"network-agent-not-running: {name} is not running on vm; neutron reports it as alive"
     ]
+
+
+@pytest.mark.parametrize("name", ["neutron-openvswitch-agent", "neutron-dhcp-agent"])
+def test_an_agent_that_is_disabled(served: RecordedHost, name: str) -> None:
+    query = "GET /v2.0/agents?host=vm"
+    rows = served.last("neutron", query).value["agents"]
+    off = [row | {"admin_state_up": row["binary"] != name} for row in rows]
+    served.set("neutron", query, {"agents": off})
+
+    assert found(served) == [
+        f"network-agent-not-running: {name} runs, but it is disabled in neutron"
+    ]
+    [finding] = served.report().findings
+    [agent] = [row["id"] for row in rows if row["binary"] == name]
+    assert finding.severity.word == "note"
+    assert changes(finding) == [f"openstack network agent set --enable {agent}"]
 
 
 def test_an_agent_that_neutron_has_noticed_is_one_finding() -> None:

@@ -15,34 +15,40 @@ from hoodsnap.facts.domain.hardware import DEFAULT_PERIOD
 from hoodsnap.facts.domain.state import ON
 from hoodsnap.facts.fact import UnheardError, known
 from hoodsnap.facts.host.cgroup import MACHINE, Cgroup, machine_of
-from hoodsnap.phrase import several, sizes
+from hoodsnap.phrase import several, size, sizes
 
 
 @check(Severity.WARNING, traps=[task_in_flight])
 def cpu_quota_not_applied(guest: Guest, domain: Domain, cgroup: Cgroup) -> Problems:
     """The kernel's limit on the guest's CPU time differs from libvirt's definition of the guest.
 
-    libvirt writes the flavor's `quota:cpu_quota` into the control group of each vCPU. A script that
-    writes to /sys/fs/cgroup, or a service manager that is reloaded, changes the group without
+    libvirt writes the flavor's `quota:cpu_quota` into the control group of each vCPU, and a limit
+    of the whole guest (`global_quota`), which nova never sets, into the guest's group. A script
+    that writes to /sys/fs/cgroup, or a service manager that is reloaded, changes the group without
     libvirt's knowledge. The guest then is slow for no reason that nova or libvirt shows, or uses
     more CPU time than it was sold.
 
     Authority: The kernel, for the limit in force; libvirt, for the limit that was configured.
 
-    Traps: Both values are per vCPU, in percent of one host CPU. For a running guest `virsh
-    schedinfo` shows the kernel's values, not the definition's. The limit of the whole guest
-    (`global_quota`) is not compared.
+    Traps: All values are in percent of one host CPU; that of the whole guest is shared by its vCPUs
+    and QEMU's own threads. For a running guest `virsh schedinfo` shows the kernel's values, not the
+    definition's.
 
-    Next: Check the limit in the definition (without `<quota>`: no limit), and the kernel's:
+    Next: Check the limit in the definition (without `<quota>` or `<global_quota>`: no limit), and
+    the kernel's:
 
-        virsh dumpxml NAME | grep -E '<(quota|period)>'
+        virsh dumpxml NAME | grep -E '<(global_)?(quota|period)>'
         virsh schedinfo NAME
 
     Then set the kernel's limit to the definition's quota (-1: no limit), which works at once:
 
         virsh schedinfo NAME --live vcpu_period=100000 vcpu_quota=QUOTA
 
-    It worked if vcpu_quota shows it:
+    If it is the limit of the whole guest, set that to the definition's global quota, also at once:
+
+        virsh schedinfo NAME --live global_period=100000 global_quota=GLOBAL_QUOTA
+
+    It worked if the quota that was set is shown:
 
         virsh schedinfo NAME
 
@@ -59,8 +65,25 @@ def cpu_quota_not_applied(guest: Guest, domain: Domain, cgroup: Cgroup) -> Probl
             f"{_words(sold)} in libvirt",
             says(domain, vcpu_percent=_limit(sold)),
             says(cgroup, vcpu_percent=_limit(cgroup.vcpu_percent)),
-            QUOTA=-1 if sold is None else sold * DEFAULT_PERIOD // 100,
+            QUOTA=_quota(sold),
+            GLOBAL_QUOTA="",
         )
+    allowed = known(lambda: (cgroup.global_percent,))
+    if domain.state in ON and allowed is not None and domain.global_percent != allowed[0]:
+        defined = domain.global_percent
+        yield problem(
+            f"{guest.title} as a whole has {_words(allowed[0])} in the kernel, but "
+            f"{_words(defined)} in libvirt",
+            says(domain, global_percent=_limit(defined)),
+            says(cgroup, global_percent=_limit(allowed[0])),
+            QUOTA="",
+            GLOBAL_QUOTA=_quota(defined),
+        )
+
+
+def _quota(percent: int | None) -> int:
+    """Return a limit as libvirt's quota, in µs of the default period; -1 for no limit."""
+    return -1 if percent is None else percent * DEFAULT_PERIOD // 100
 
 
 def _limit(percent: int | None) -> str:
@@ -73,26 +96,30 @@ def _words(percent: int | None) -> str:
 
 @check(Severity.ERROR, traps=[task_in_flight])
 def memory_limit_below_guest(guest: Guest, domain: Domain, cgroup: Cgroup) -> Problems:
-    """The guest's control group allows less memory than the guest has.
+    """The guest's control group allows less memory than the guest has, or than libvirt defined.
 
-    As soon as the guest uses all memory of its flavor, the kernel kills QEMU. The limit comes from
-    the flavor (`quota:memory_limit`), from `virsh memtune`, or from a write to /sys/fs/cgroup.
+    If the limit is below the guest's memory, the kernel kills QEMU as soon as the guest uses all
+    memory of its flavor. The limit comes from the flavor (`quota:memory_limit`), from `virsh
+    memtune`, or from a write to /sys/fs/cgroup. A limit that only the kernel has is a warning even
+    if the guest's memory fits: QEMU needs memory beside it.
 
-    Authority: The kernel.
+    Authority: The kernel, for the limit in force; libvirt, for the limit that was configured.
 
-    Traps: QEMU needs memory beside the guest's, so a limit that is only slightly too low is not
-    found. Huge pages do not count toward the limit, and a guest with huge pages is not checked.
+    Traps: A limit that libvirt defined, and that is only slightly too low for the guest and QEMU,
+    is not found. The kernel rounds a limit to whole pages. Huge pages do not count toward the
+    limit, and a guest with huge pages is not checked.
 
     Next: Check the limit and the guest's memory:
 
         virsh memtune NAME
         virsh dommemstat NAME
 
-    Then remove the limit, which takes effect at once:
+    Then remove the limit, or set it to the one that libvirt defined, in KiB, which takes effect at
+    once:
 
-        virsh memtune NAME --hard-limit -1 --live
+        virsh memtune NAME --hard-limit ALLOWED --live
 
-    It worked if hard_limit is unlimited:
+    It worked if hard_limit is unlimited or the defined one:
 
         virsh memtune NAME
 
@@ -116,7 +143,24 @@ def memory_limit_below_guest(guest: Guest, domain: Domain, cgroup: Cgroup) -> Pr
             says(cgroup, memory_limit_kib=limit, memory_used_kib=used),
             says(domain, current_memory_kib=memory),
             *([derives(log, "oom_kill", oom_kill=kills[-1])] if log is not None and kills else []),
+            ALLOWED=-1,
         )
+        return
+    defined = domain.memory_hard_limit_kib
+    if limit is not None and (defined is None or limit < defined - LARGEST_PAGE):
+        configured = "no limit" if defined is None else f"a limit of {size(defined << 10)}"
+        yield problem(
+            f"{guest.title}'s control group allows {size(limit << 10)} of memory in the kernel, "
+            f"but libvirt has {configured}",
+            says(cgroup, memory_limit_kib=limit, memory_used_kib=cgroup.memory_used_kib),
+            says(domain, memory_hard_limit_kib=_limit(defined)),
+            severity=Severity.WARNING,
+            ALLOWED=-1 if defined is None else defined,
+        )
+
+
+LARGEST_PAGE = 64
+"""KiB. The kernel rounds a memory limit down to whole pages, which have up to 64 KiB."""
 
 
 @check(Severity.NOTE, traps=[task_in_flight, of_another_libvirt])

@@ -15,8 +15,8 @@ from hoodsnap.facts.domain.disk import Disk
 from hoodsnap.facts.domain.domain import PRODUCTS, Domain
 from hoodsnap.facts.domain.state import DomainState
 from hoodsnap.facts.fact import UnheardError, known, value_of
-from hoodsnap.facts.host.access import READ, WRITE
-from hoodsnap.facts.host.instances_directory import FolderEntry, is_base
+from hoodsnap.facts.host.access import READ, WRITE, Access, User
+from hoodsnap.facts.host.instances_directory import FolderEntry, is_base, owner_of
 from hoodsnap.facts.process.monitor import Monitor
 from hoodsnap.facts.process.process import GONE, Process
 from hoodsnap.phrase import brief, counted, place, size
@@ -99,12 +99,15 @@ def _is_elsewhere(guest: Guest) -> bool:
 
 @check(Severity.ERROR, traps=[building, task_in_flight, migrating, in_a_container])
 def file_owner_or_label_wrong(guest: Guest, host: Host, domain: Domain) -> Problems:
-    """QEMU cannot open a disk of the guest: its mode, a parent folder or its label forbids it.
+    """A disk's mode, a parent folder or its label keeps QEMU out, or its mode lets everybody in.
 
     A running guest has its files open and notices nothing until it is started, migrated or
     snapshotted. With SELinux, relabeling a file makes the running guest fail as well. Usual causes:
     `chmod` or `restorecon` over the whole instances directory, files copied as root, a home
     directory that is closed to others.
+
+    A disk that every account of the host may write to (a warning, `chmod 666`) works, but whatever
+    runs on the host can change the guest's data.
 
     Authority: The kernel. It compares numeric user and group ids, not names.
 
@@ -121,11 +124,13 @@ def file_owner_or_label_wrong(guest: Guest, host: Host, domain: Domain) -> Probl
         grep ^user /etc/libvirt/qemu.conf
 
     Then restore only the owner, mode or label that is wrong. For a mode: a+x lets all accounts pass
-    a folder but not list it; u+rw lets the owner use a file, and libvirt makes QEMU its owner:
+    a folder but not list it; u+rw lets the owner use a file, and libvirt makes QEMU its owner; o-w
+    keeps accounts out that are neither the owner nor in the group, and a running guest keeps its
+    file open:
 
         chmod MODE PATH
 
-    It worked if QEMU's user may pass each folder and use the file:
+    It worked if QEMU's user may pass each folder and use the file, and others may not write to it:
 
         namei -l DISK
 
@@ -160,6 +165,16 @@ def file_owner_or_label_wrong(guest: Guest, host: Host, domain: Domain) -> Probl
                     PATH=found.path,
                     MODE=_missing_mode(found, wanted, owned=owned),
                 )
+            elif found is None and wanted & WRITE and (entry := _open_to_all(host, path)):
+                yield problem(
+                    f"Every account of {host.name} can write to {guest.title}'s {place(path)}: "
+                    f"mode {_mode(entry)}, owner {_owner(entry)}",
+                    hears(host.listing, "images", path, path=path, mode=_mode(entry)),
+                    severity=Severity.WARNING,
+                    DISK=path,
+                    PATH=path,
+                    MODE="o-w",
+                )
     if domain.id is not None:
         yield from _mislabelled(guest, host, domain)
     if missing is not None and not blamed:
@@ -179,6 +194,25 @@ def _files(host: Host, disk: Disk) -> Iterator[tuple[str, int]]:
     for layer in below:
         if layer.path.startswith("/"):
             yield layer.path, READ
+
+
+def _open_to_all(host: Host, path: str) -> FolderEntry | None:
+    """Return a file on the host's own disk that every account may write to; None otherwise.
+
+    Only in a guest's folder: cinder gives its volumes on file servers the mode 0666 by default.
+    """
+    if owner_of(path) is None:
+        return None
+    entry = known(lambda: host.images.entry(path))
+    if entry is None or entry.acl is not False or (entry.dev or "0:").startswith("0:"):
+        return None
+    if entry.type != "f" or not int(entry.mode or "0", 8) & WRITE:
+        return None
+    return None if Access(host.images, NOBODY).obstacle(path, WRITE, owned=False) else entry
+
+
+NOBODY = User(65534, 65534, frozenset())
+"""An account without rights of its own."""
 
 
 def _can_not_open(host: Host, found: FolderEntry) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterator
+from functools import partial
 
 from hoodsnap.check import Problem, Problems, check, problem
 from hoodsnap.checks.traps import disk_is_copied, job_runs, migrating, task_in_flight
@@ -16,7 +17,7 @@ from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.database.instance import Instance
 from hoodsnap.facts.domain.disk import Disk
 from hoodsnap.facts.domain.domain import BLOCK_JOB, Domain
-from hoodsnap.facts.domain.state import EXECUTING, ON
+from hoodsnap.facts.domain.state import EXECUTING, ON, DomainState
 from hoodsnap.facts.fact import known
 from hoodsnap.facts.quantity import whole
 from hoodsnap.facts.uuids import UUID
@@ -254,7 +255,8 @@ def snapshot_or_blockjob_residue(
 
     After an external snapshot, the guest writes to a file that nova does not know. The next hard
     reboot goes back to the old file, and everything written since is lost (an error). A snapshot's
-    metadata keeps libvirt from removing the domain. A copy that never ends fills the storage.
+    metadata keeps libvirt from removing the domain. A snapshot inside a disk's file takes space,
+    and a resize or migration loses it. A copy that never ends fills the storage.
 
     Authority: libvirt; QEMU, for the files that it has open.
 
@@ -279,6 +281,14 @@ def snapshot_or_blockjob_residue(
     is, with the snapshot's data in it:
 
         virsh snapshot-delete NAME SNAPSHOT --metadata
+
+    If a disk has snapshots inside its file (`qemu-img snapshot -c`, a note), list them:
+
+        qemu-img info -U HOLDER
+
+    If nobody needs one, and only while the guest is off, delete it from the file:
+
+        qemu-img snapshot -d INSIDE HOLDER
 
     It worked if the disk has no job, and the list has no such snapshot:
 
@@ -306,6 +316,8 @@ def snapshot_or_blockjob_residue(
                 TARGET=disk.target,
                 COPIED="",
                 SNAPSHOT="",
+                INSIDE="",
+                HOLDER="",
             )
     for target, job in domain.block_jobs.items():
         legal = job.startswith("backup") or _is_volume(domain, target)
@@ -321,6 +333,8 @@ def snapshot_or_blockjob_residue(
             TARGET=target,
             COPIED=target,
             SNAPSHOT="",
+            INSIDE="",
+            HOLDER="",
         )
     if domain.snapshots:
         first = next((disk.target for disk in domain.current.disks if disk.source), None)
@@ -330,7 +344,35 @@ def snapshot_or_blockjob_residue(
             TARGET=first,
             COPIED="",
             SNAPSHOT=domain.snapshots[0],
+            INSIDE="",
+            HOLDER="",
         )
+    yield from _inside(guest, domain)
+
+
+def _inside(guest: Guest, domain: Domain) -> Iterator[Problem]:
+    """Yield each own disk with snapshots inside its file that libvirt has no record of."""
+    listed = known(lambda: domain.snapshots)
+    if listed is None:
+        return
+    for image in guest.images or ():
+        names = known(partial(getattr, image, "snapshots")) or ()
+        unknown = [name for name in names if name not in listed]
+        if unknown and _OWN_DISK.search(image.path):
+            yield problem(
+                f"{guest.title}'s disk {place(image.path)} has snapshots inside its file that "
+                f"neither nova nor libvirt knows: {several(unknown)}",
+                says(image, path=image.path, snapshots=", ".join(unknown)),
+                says(domain, snapshots=", ".join(listed) or "none"),
+                severity=Severity.NOTE,
+                TARGET=next(
+                    (it.target for it in domain.definition.disks if it.source == image.path), None
+                ),
+                COPIED="",
+                SNAPSHOT="",
+                INSIDE=unknown[0] if domain.state == DomainState.SHUTOFF else "",
+                HOLDER=image.path,
+            )
 
 
 def _is_own(disk: Disk) -> bool:

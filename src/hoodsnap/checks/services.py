@@ -192,7 +192,7 @@ def libvirt_not_running(host: Host, cloud: Cloud) -> Problems:
 
 @check(Severity.WARNING)
 def network_agent_not_running(host: Host) -> Problems:
-    """An agent of neutron does not run on its host.
+    """An agent of neutron does not run on its host, or it is disabled in neutron.
 
     Running guests keep their connections, as the agents only change the network. But without the
     agent that wires ports (Open vSwitch, Linux bridge, OVN), servers that start, move or get a port
@@ -200,11 +200,15 @@ def network_agent_not_running(host: Host) -> Problems:
     agents new routers, floating IP addresses and metadata do not work. neutron reports an agent as
     alive until it has not reported for `agent_down_time` (75 s).
 
-    Authority: The host.
+    A disabled agent (a note) runs and counts as alive. neutron gives it no new networks or routers,
+    and takes away those that it has (`enable_services_on_agents_with_admin_state_down` = False).
+    An agent that wires ports still gets its ports: neutron's ml2 ignores that it is disabled.
+
+    Authority: The host, for whether the agent runs; neutron, for whether it is disabled.
 
     Traps: An agent that did not report for a day was removed, and its record was left behind. An
     agent that restarts: it is looked for twice, seconds apart. An agent on another host that has
-    the same name in neutron.
+    the same name in neutron. An operator disables an agent on purpose, for maintenance.
 
     Next: Check the agent in neutron and on the host:
 
@@ -216,15 +220,20 @@ def network_agent_not_running(host: Host) -> Problems:
 
         systemctl start UNIT
 
-    It worked if neutron has a heartbeat (last_heartbeat_at) that is later than the start; the agent
-    counts as alive for 75 s after the last one:
+    If it runs but is disabled, and nobody keeps it so on purpose, enable it:
+
+        openstack network agent set --enable DISABLED_AGENT
+
+    It worked if neutron has it enabled (admin_state_up) and a heartbeat (last_heartbeat_at) that is
+    later than the start; the agent counts as alive for 75 s after the last one:
 
         openstack network agent show AGENT
 
     Not yet: Do not run `openstack server reboot --hard`, do not migrate to this host and do not
     attach ports while the agent that wires ports is missing. Do not delete the agent's record.
 
-    Source: neutron db/agents_db.py `is_agent_down`; neutron admin guide, agents.
+    Source: neutron db/agents_db.py `is_agent_down`, db/agentschedulers_db.py `services_available`,
+    ml2 mech_agent.py `bind_port`; neutron admin guide, agents.
     """
     agents = host.ports.agents
     if agents is None:
@@ -240,6 +249,15 @@ def network_agent_not_running(host: Host) -> Problems:
             continue
         dead = missing(host, name, is_expected=name in own, only_failed=True)
         if dead is None:
+            if (agent := own.get(name)) is not None and agent.enabled is False:
+                yield problem(
+                    f"{name} runs, but it is disabled in neutron",
+                    says(agent, enabled=False, alive=agent.alive, heartbeat=agent.heartbeat),
+                    severity=Severity.NOTE,
+                    UNIT="",
+                    AGENT=text(agent.raw, "id"),
+                    DISABLED_AGENT=text(agent.raw, "id"),
+                )
             continue
         headline = f"{name} {dead.words}"
         evidence = [*dead.evidence]
@@ -248,7 +266,7 @@ def network_agent_not_running(host: Host) -> Problems:
             headline += f"; neutron reports it as {state}"
             evidence.append(says(agent, heartbeat=agent.heartbeat, alive=agent.alive))
         record = text(agent.raw, "id") if agent is not None else None
-        yield problem(headline, *evidence, UNIT=dead.unit, AGENT=record)
+        yield problem(headline, *evidence, UNIT=dead.unit, AGENT=record, DISABLED_AGENT="")
 
 
 @check(Severity.ERROR)

@@ -25,6 +25,7 @@ class Agent(Fact):
     places: ClassVar[Mapping[str, tuple[str, str]]] = {
         "kind": ("agent", "agent_type"),
         "binary": ("agent", "binary"),
+        "enabled": ("agent", "admin_state_up"),
         "heartbeat": ("agent", "heartbeat_timestamp"),
         "integration_bridge": ("agent", "configurations.integration_bridge"),
         "tunneling_ip": ("agent", "configurations.tunneling_ip"),
@@ -59,6 +60,12 @@ class Agent(Fact):
         """
         said = self.raw.get("alive")
         return said if isinstance(said, bool) else unheard("alive of the agent was not collected")
+
+    @property
+    def enabled(self) -> bool | None:
+        """False if an operator has disabled it in neutron; None if that was not collected."""
+        said = self.raw.get("admin_state_up")
+        return said if isinstance(said, bool) else None
 
     @property
     def integration_bridge(self) -> str | None:

@@ -93,6 +93,8 @@ class Domain(Fact):
         "logs": ("xml", "/domain/devices/serial/log/@file"),
         "pins": ("xml", "/domain/cputune/vcpupin"),
         "vcpu_percent": ("xml", "/domain/cputune/quota"),
+        "global_percent": ("xml", "/domain/cputune/global_quota"),
+        "memory_hard_limit_kib": ("xml", "/domain/memtune/hard_limit"),
         "host_devices": ("xml", "/domain/devices/hostdev"),
         "labels": ("xml", "/domain/seclabel"),
         "definition": ("inactive", "/domain"),
@@ -293,6 +295,16 @@ class Domain(Fact):
     def vcpu_percent(self) -> int | None:
         """Limit of each vCPU's CPU time, in percent of a host CPU; None if unlimited."""
         return self.xml.vcpu_percent
+
+    @property
+    def global_percent(self) -> int | None:
+        """Limit of the whole guest's CPU time, in percent of a host CPU; None if unlimited."""
+        return self.xml.global_percent
+
+    @property
+    def memory_hard_limit_kib(self) -> int | None:
+        """Limit of the memory of QEMU and its guest, in KiB; None if unlimited."""
+        return self.xml.memory_hard_limit_kib
 
     @property
     def has_huge_pages(self) -> bool:

@@ -28,6 +28,9 @@ MODULES = frozenset(["dimm", "nvdimm", "virtio-mem", "virtio-pmem", "sgx-epc"])
 """Models of memory devices, whose size libvirt includes in `<memory>`."""
 
 
+UNLIMITED_KIB = 1 << 52
+"""KiB. libvirt takes a memory limit this high for none."""
+
 _PINS = ("vcpupin", "emulatorpin", "iothreadpin")
 
 
@@ -209,7 +212,21 @@ class DomainXML:
     @cached_property
     def vcpu_percent(self) -> int | None:
         """Limit of each vCPU's CPU time, in percent of a host CPU; None if unlimited."""
-        return hardware.read_vcpu_percent(self._find("cputune"))
+        return hardware.read_cpu_percent(self._find("cputune"))
+
+    @cached_property
+    def global_percent(self) -> int | None:
+        """Limit of the whole guest's CPU time, in percent of a host CPU; None if unlimited."""
+        return hardware.read_cpu_percent(self._find("cputune"), "global_")
+
+    @cached_property
+    def memory_hard_limit_kib(self) -> int | None:
+        """Limit of the memory of QEMU and its guest, in KiB; None if unlimited."""
+        limits = (one.find("hard_limit") for one in self._find("memtune"))
+        for limit in (one for one in limits if one is not None):
+            kib = _kib(limit.text, limit.get("unit"), "hard_limit")
+            return kib if kib < UNLIMITED_KIB else None
+        return None
 
     @cached_property
     def has_huge_pages(self) -> bool:
@@ -380,7 +397,8 @@ _FEATURE = re.compile(r"<feature policy='(\w*)' name='([\w.-]*)'/>", re.ASCII)
 PLACES = frozenset(
     [
         *("name", "uuid", "metadata", "memory", "currentMemory", "vcpu", "sysinfo", "os"),
-        *("cpu", "cpu/numa", "cputune", "memoryBacking", "seclabel", "devices/emulator"),
+        *("cpu", "cpu/numa", "cputune", "memtune", "memoryBacking", "seclabel"),
+        *("devices/emulator",),
         *("devices/memory", "devices/disk", "devices/interface", "devices/hostdev"),
         *("devices/graphics", "devices/serial", "devices/console", "devices/tpm"),
     ]

@@ -221,13 +221,16 @@ def read_pins(elements: Iterable[Element]) -> Mapping[int, frozenset[int]]:
     }
 
 
-def read_vcpu_percent(elements: Iterable[Element]) -> int | None:
-    """Return the limit of each vCPU in `<cputune>`, in percent of a CPU; None if unlimited.
+def read_cpu_percent(elements: Iterable[Element], of: str = "") -> int | None:
+    """Return a limit of CPU time in `<cputune>`, in percent of a CPU; None if unlimited.
+
+    `of` is what it limits: "" for each vCPU, `global_` for the whole guest.
 
     As in libvirt, a quota of 0 or below means no limit.
     """
     for element in elements:
-        quota, period = whole(element.findtext("quota")), whole(element.findtext("period"))
+        quota = whole(element.findtext(f"{of}quota"))
+        period = whole(element.findtext(f"{of}period"))
         if quota:
             return percent_of(quota, period or DEFAULT_PERIOD)
     return None

@@ -35,6 +35,7 @@ _MARKS = {
 """Files that show which part an answer holds, in version 2 and version 1."""
 
 _VCPU = re.compile(r"(?:libvirt/)?vcpu\d+/")
+_WHOLE = re.compile(r"(?:libvirt/)?(?!.*/)")
 
 NO_LIMIT = 1 << 62
 """Bytes. In version 1, a limit this high means no limit: the kernel rounds the maximum."""
@@ -63,6 +64,7 @@ class Cgroup(Fact):
         "groups": ("cgroup", ""),
         "hierarchies": ("cgroup", ""),
         "vcpu_percent": ("cpu", "vcpu*/"),
+        "global_percent": ("cpu", ""),
         "throttled_percent": ("cpu", "vcpu*/cpu.stat"),
         "memory_limit_kib": ("memory", ""),
         "memory_used_kib": ("memory", ""),
@@ -105,6 +107,15 @@ class Cgroup(Fact):
         limits = [*_limits(settings)]
         if not limits:
             raise UnheardError("no control groups exist for the vCPUs")
+        return min((limit for limit in limits if limit is not None), default=None)
+
+    @cached_property
+    def global_percent(self) -> int | None:
+        """Limit of the whole group's CPU time, in percent of a host CPU; None if unlimited."""
+        settings = self._settings("cpu")
+        limits = [*_limits(settings, _WHOLE)]
+        if not limits:
+            raise UnheardError("the CPU limit of the whole control group was not collected")
         return min((limit for limit in limits if limit is not None), default=None)
 
     @cached_property
@@ -235,15 +246,15 @@ def _parts_of(answer: Answer) -> Iterator[str]:
             yield part
 
 
-def _limits(settings: Mapping[str, str]) -> Iterator[int | None]:
-    """Yield the limit of each vCPU in percent; None if unlimited."""
+def _limits(settings: Mapping[str, str], groups: re.Pattern[str] = _VCPU) -> Iterator[int | None]:
+    """Yield the limit of each group, of vCPUs if not told, in percent; None if unlimited."""
     for name, text in settings.items():
         folder, _, file = name.rpartition("/")
-        if not _VCPU.match(name) or file not in _MARKS["cpu"]:
+        if not groups.match(name) or file not in _MARKS["cpu"]:
             continue
         quota, _, period = text.strip().partition(" ")
         if file == "cpu.cfs_quota_us":
-            period = settings.get(f"{folder}/cpu.cfs_period_us", "")
+            period = settings.get(f"{folder}/cpu.cfs_period_us".lstrip("/"), "")
         yield None if quota in ("max", "-1") else percent_of(_number(quota), _number(period))
 
 

@@ -19,6 +19,14 @@ from hoodsnap.facts.layer import IMAGES, Layer
 _Count = Annotated[int, Field(ge=0, lt=1 << 64)]
 
 
+class InternalSnapshot(BaseModel):
+    """One snapshot inside an image's own file."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True, defer_build=True)
+
+    name: str
+
+
 class ImageInfo(BaseModel):
     """One file of a chain, as reported by `qemu-img info`."""
 
@@ -58,6 +66,9 @@ class ImageInfo(BaseModel):
     ] = None
     """External data file; None if the image's own file holds the data."""
 
+    snapshots: list[InternalSnapshot] = Field(default_factory=list)
+    """Snapshots inside the file itself."""
+
     @property
     def path(self) -> str:
         """Path of the file, also from a `json:` filename; otherwise the filename."""
@@ -93,6 +104,7 @@ class Image(Fact):
         "corrupt": ("chain", "[0].format-specific.data.corrupt"),
         "data_file": ("chain", "[0].format-specific.data.data-file"),
         "dirty": ("chain", "[0].dirty-flag"),
+        "snapshots": ("chain", "[0].snapshots"),
         "chain": ("chain", ""),
         "backing_missing": ("chain", ""),
         "declared": ("disk.info", ""),
@@ -181,6 +193,11 @@ class Image(Fact):
     def backing_format(self) -> str | None:
         """Format of the backing file in the header; None if QEMU probes it."""
         return self.top.backing_format
+
+    @property
+    def snapshots(self) -> tuple[str, ...]:
+        """Names of the snapshots inside the image's own file."""
+        return tuple(one.name for one in self.top.snapshots)
 
     @property
     def corrupt(self) -> bool | None:
