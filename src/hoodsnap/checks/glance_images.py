@@ -449,6 +449,10 @@ def _at_next_start(guest: Guest, name: str, own: str | None) -> str | None:
     root = next((disk for disk in domain.inactive_disks if disk.device == "disk"), None)
     if root is None or root.bus in (None, own):
         return None
+    if guest.instance is None or any(row.raw.get("disk_bus") for row in guest.instance.mappings):
+        return (
+            None  # the bus that was chosen at the first start counts, whatever the image asks for
+        )
     return f"; its next start through nova moves disk {root.target} from bus {root.bus} to {own}"
 
 
