@@ -29,7 +29,7 @@ def test_disk_format_mismatch(host: RecordedHost) -> None:
 
     assert host.findings() == [
         f"disk-format-mismatch of vm-stopped: domain reports disks = {path} is qcow2;"
-        f" image reports path = {path}, declared = raw"
+        " image reports declared = raw"
     ]
     assert host.headlines() == [
         f"vm-stopped's disk …/{host.uuid('vm-stopped')[:8]}/disk is read as qcow2, but nova recorded raw",
