@@ -194,10 +194,12 @@ class RecordedHost:
     def row(self, table: str, owner: str, **cells: object) -> None:
         """Set cells of a row in every answer that contains it, so that all snapshots agree.
 
-        Of an instance's state, the API repeats what the row has, as nova-api does.
+        The API repeats an instance's state and all of a migration, as nova-api does.
         """
         if table == "instances":
             self._repeat(owner, cells)
+        elif table == "migrations":
+            self._repeat_move(owner, cells)
         self.cells(table, owner, **cells)
 
     def _repeat(self, uuid: str, cells: Mapping[str, object]) -> None:
@@ -220,6 +222,25 @@ class RecordedHost:
             if server is None or server.get("id") != uuid:
                 return answer
             return _with_value(answer, {**answer.value, "server": repeated(server)})
+
+        self._change(change)
+
+    def _repeat_move(self, uuid: str, cells: Mapping[str, object]) -> None:
+        new = {
+            name: f"{cell}.000000".replace(" ", "T") if name.endswith("_at") and cell else cell
+            for name, cell in cells.items()
+        }
+
+        def change(answer: Answer) -> Answer:
+            if answer.layer != "nova" or "/os-migrations" not in answer.query or answer.error:
+                return answer
+            moves = [
+                {**move, **{key: value for key, value in new.items() if key in move}}
+                if uuid in (move.get("uuid"), move.get("instance_uuid"))
+                else move
+                for move in answer.value["migrations"]
+            ]
+            return _with_value(answer, {**answer.value, "migrations": moves})
 
         self._change(change)
 

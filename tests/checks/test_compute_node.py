@@ -240,8 +240,34 @@ def test_compute_node_outdated_by_nova_conf(
     host: RecordedHost, section: str, options: dict[str, str], headline: str
 ) -> None:
     option(host, section, **options)
+    if "my_ip" in options:
+        _give(host, options["my_ip"])
 
     assert host.headlines() == [headline]
+
+
+def _give(host: RecordedHost, ip: str) -> None:
+    """Give the host one more address."""
+    links = json.loads(json.dumps(host.last("network", "ip -j address").value))
+    links[0]["addr_info"].append({"family": "inet", "local": ip, "prefixlen": 24})
+    host.set("network", "ip -j address", links)
+
+
+def test_an_address_that_the_host_does_not_have_is_wrong_in_nova_conf(host: RecordedHost) -> None:
+    option(host, "DEFAULT", my_ip="192.0.2.7")
+
+    assert host.headlines() == [
+        "nova.conf of host vm has my_ip 192.0.2.7, which is no address of the host"
+    ]
+
+
+def test_compute_node_outdated_if_the_hosts_addresses_are_unknown(host: RecordedHost) -> None:
+    option(host, "DEFAULT", my_ip="192.0.2.7")
+    host.fail("network", "ip -j address", "unreachable", "no answer")
+
+    assert host.headlines() == [
+        "Compute node vm has address 127.0.0.1 in nova, but nova.conf of host vm has my_ip 192.0.2.7"
+    ]
 
 
 def test_compute_node_outdated_in_placement(host: RecordedHost) -> None:
@@ -257,6 +283,7 @@ def test_compute_node_outdated_in_placement(host: RecordedHost) -> None:
 def test_a_compute_node_that_does_not_report_is_old_by_right(host: RecordedHost) -> None:
     host.row("services", service(host), forced_down=1)
     option(host, "DEFAULT", my_ip="192.0.2.7")
+    _give(host, "192.0.2.7")
 
     assert not any("my_ip" in headline for headline in host.headlines())
 

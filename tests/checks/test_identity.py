@@ -175,6 +175,7 @@ def test_an_unreadable_process_may_be_the_missing_one(host: RecordedHost) -> Non
 def test_domain_of_deleted_server(host: RecordedHost) -> None:
     uuid = host.uuid("vm-plain")
     host.row("instances", uuid, deleted=1, deleted_at="2026-11-23 01:00:00", vm_state="deleted")
+    host.row("instance_mappings", uuid, queued_for_delete=1)
 
     assert (
         "domain-of-deleted-server of vm-plain: instance reports deleted_at = 2026-11-23 01:00:00,"

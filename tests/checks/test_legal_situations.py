@@ -70,6 +70,7 @@ def test_the_size_of_a_shared_storage_moves(host: RecordedHost) -> None:
             value = json.loads(json.dumps(answer.value))
             if "local_gb" in value["hypervisors"][0]:
                 value["hypervisors"][0]["local_gb"] += 3
+                host.row("compute_nodes", node(host), local_gb=value["hypervisors"][0]["local_gb"])
             host.set("nova", answer.query, value)
 
     assert host.findings() == []

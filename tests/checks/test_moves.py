@@ -517,6 +517,13 @@ def in_zone(host: RecordedHost, zone: str) -> None:
         if guest.host_name is not None:
             host.row("instances", guest.uuid, availability_zone=zone)
             host.server(guest.uuid, availability_zone=zone)
+    for answer in host.bundle.asked("nova", "GET "):
+        if "/os-services" in answer.query and answer.error is None:
+            services = [
+                item | ({"zone": zone} if item["binary"] == "nova-compute" else {})
+                for item in answer.value["services"]
+            ]
+            host.set("nova", answer.query, {**answer.value, "services": services})
 
 
 def test_request_spec_skew(host: RecordedHost) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from hoodsnap.bundle import Answer
 from hoodsnap.check import Problem, Problems, check, problem
+from hoodsnap.checks.configuration import is_foreign
 from hoodsnap.checks.host import DOWN_TIME, LATE, seconds_silent
 from hoodsnap.evidence import Evidence, Severity, derives, hears, says
 from hoodsnap.facts.api.allocation import Inventory, worded
@@ -563,6 +564,8 @@ def _shares_cpus(host: Host) -> bool:
 def _address(host: Host, node: ComputeNode) -> Iterator[Difference]:
     """Compare the row's address with nova.conf. Without my_ip, nova-compute finds one itself."""
     own, its = text(node.raw, "host_ip"), host.option("DEFAULT", "my_ip")
+    if is_foreign(host, its):
+        return  # nova-compute must not be restarted with it; nova-conf-wrong reports it
     if own and re.fullmatch(r"[0-9a-fA-F.:]+", its) and not _is_same_address(own, its):
         yield (
             f"Compute node {_node_name(node)} has address {own} in nova, but nova.conf of host "

@@ -286,15 +286,22 @@ def nova_conf_wrong(host: Host) -> Problems:
     there = host.network.addresses
     if there is None or answer is None:
         raise UnheardError("the host's addresses were not collected")
-    addresses, listing = there
     for section, option in OF_THE_HOST:
         value = host.option(section, option)
-        is_local = value in ANY or value.startswith("127.") or value == "::1"
-        if value and not is_local and _ADDRESS.fullmatch(value) and value not in addresses:
+        if is_foreign(host, value):
             yield problem(
                 f"nova.conf of host {host.name} has {option} {value}, which is no address of the "
                 "host",
                 hears(answer, "nova.conf", f"{section}.{option}", **{option: value}),
-                hears(listing, "network", value, address=None),
+                hears(there[1], "network", value, address=None),
                 OPTION=option,
             )
+
+
+def is_foreign(host: Host, value: str) -> bool:
+    """True if an option's value is an address that the host does not have; False if unknown."""
+    there = host.network.addresses
+    if there is None or not _ADDRESS.fullmatch(value):
+        return False
+    is_local = value in ANY or value.startswith("127.") or value == "::1"
+    return not is_local and value not in there[0]

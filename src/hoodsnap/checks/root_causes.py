@@ -249,6 +249,8 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
         "volume-record-differs",
         "volume-stuck",
     ),
+    # QEMU was started with another format of the disk, which its block node then has.
+    "disk-format-mismatch": ("block-node-differs",),
     # One of two rows of a volume has another device than the guest's disk.
     "bdm-record-bad": ("volume-disk-differs",),
     # nova's record is wrong, not the guest's disk that was made from cinder's.
@@ -281,6 +283,7 @@ OF_ITS_GUESTS = frozenset(["guests-ended-at-once", "guest-writes-into-base"])
 
 OF_ITS_OBJECT: Mapping[str, str] = {
     "disk-of-another-server": "DISK",
+    "disk-format-mismatch": "DISK",
     "volume-free-in-cinder-but-open": "VOLUME",
     "bdm-record-bad": "VOLUME",
 }
