@@ -444,6 +444,13 @@ class RecordedHost:
         """Set fields of a port in every answer of neutron (`__` in a name stands for `:`)."""
         self._set_item("neutron", "/ports?", "ports", "id", uuid, fields)
 
+    def binding(self, uuid: str, **fields: object) -> None:
+        """Set fields of a port's only binding, and of the port, which repeats them."""
+        query = f"GET /v2.0/ports/{uuid}/bindings"
+        [bound] = self.last("neutron", query).value["bindings"]
+        self.set("neutron", query, {"bindings": [bound | fields]})
+        self.port(uuid, **{f"binding__{name}": value for name, value in fields.items()})
+
     def unlist(self, uuid: str) -> None:
         """Remove a port from neutron."""
 

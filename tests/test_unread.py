@@ -41,7 +41,7 @@ kernel: /proc/sys/kernel/random/boot_id  kernel: readlink /proc/PID/ns/*
 kernel: readlink /proc/PID/root  kernel: ls /sys/bus/…
 host: nova-compute --version  libvirt: virsh domjobinfo NAME  libvirt: virsh net-…
 libvirt: virsh secret-list  libvirt: virsh version  logs: dmesg …
-network: ip -j address  network: iptables-save …  network: ovs-ofctl …
+network: iptables-save …  network: ovs-ofctl …
 network: cat /var/lib/neutron/dhcp/UUID/host  network: ip -j -n qrouter-UUID route
 network: ip -j -n qdhcp-UUID …  network: bridge …  neutron: GET /v2.0/ports/UUID/bindings
 neutron: GET /v2.0/routers  neutron: GET /v2.0/security-groups  nova: GET /v2.1/os-aggregates
@@ -53,7 +53,8 @@ nova-db: SELECT nova_api.flavors  nova-db: SELECT nova_api.flavor_extra_specs
 nova-db: SELECT nova_cell0.virtual_interfaces
 nova-db: SELECT nova_api.instance_group_member  placement: GET /allocations/UUID
 nova-db: SELECT nova_cell0.console_auth_tokens  placement: GET /resource_providers/UUID/aggregates
-placement: GET /resource_providers/UUID/usages
+placement: GET /resource_providers/UUID/usages  host: hostname  host: hostname -f
+host: qemu-system-x86_64 --version  kernel: /proc/sys/kernel/osrelease
 """
 """Read by checks and lines that have something to report only if something is wrong."""
 
@@ -65,10 +66,10 @@ nova-db: SELECT nova.instance_id_mappings  nova-db: SELECT nova_cell0.instance_i
 """The collector itself reads it, to know what it may ask next."""
 
 FOR_THE_REPLAY = """
-host: cat /etc/os-release  host: dpkg-query …  host: hostname  host: hostname -f  host: uname -a
-host: libvirtd --version  host: qemu-system-x86_64 --version  kernel: /proc/PID/statm
+host: cat /etc/os-release  host: dpkg-query …  host: uname -a
+host: libvirtd --version  kernel: /proc/PID/statm
 kernel: /proc/cpuinfo  kernel: /proc/loadavg  kernel: /proc/stat  kernel: /proc/version
-kernel: /proc/sys/kernel/osrelease  kernel: /proc/sys/kernel/pid_max  kernel: pgrep …
+kernel: /proc/sys/kernel/pid_max  kernel: pgrep …
 network: cat /var/lib/neutron/dhcp/UUID/leases
 """
 """Read by `verify`, `diff`, or the programs in `hoodsnap shell` alone."""

@@ -61,7 +61,7 @@ def test_another_hosts_dead_agent_is_ignored(host: RecordedHost) -> None:
 
 
 def test_a_failed_binding_is_folded_under_the_dead_agent(host: RecordedHost) -> None:
-    host.port(_port(host, "vm-plain")["id"], binding__vif_type="binding_failed")
+    host.binding(_port(host, "vm-plain")["id"], vif_type="binding_failed")
     _dead(host)
 
     [finding] = host.report().findings

@@ -261,6 +261,15 @@ def test_allocation_orphan_of_a_finished_move(host: RecordedHost) -> None:
     [resized] = (host.guest("vm-resized").instance or pytest.fail()).migrations or ()
     assert resized.status == "confirmed" and resized.uuid
     host.row("migrations", resized.uuid, updated_at="2026-11-23 01:00:00")
+    [listed] = {
+        answer.query
+        for answer in host.bundle.by_layer["nova"]
+        if "/os-migrations" in answer.query and answer.error is None
+    }
+    moves = host.last("nova", listed).value["migrations"]
+    moved = {"updated_at": "2026-11-23T01:00:00.000000"}
+    changed = [move | moved if move["uuid"] == resized.uuid else move for move in moves]
+    host.set("nova", listed, {"migrations": changed})
     hold(host, resized.uuid, {"VCPU": 1})
 
     [finding] = host.findings()

@@ -179,7 +179,7 @@ def test_a_card_that_switches_by_itself_may_be_bound_elsewhere(host: RecordedHos
 
 def test_port_binding_bad(host: RecordedHost) -> None:
     port = _port(host, "vm-plain")["id"]
-    host.port(port, binding__vif_type="binding_failed")
+    host.binding(port, vif_type="binding_failed")
 
     assert host.findings() == [
         f"port-binding-bad of vm-plain: port reports id = {port}, vif_type = binding_failed, host = vm"

@@ -31,8 +31,8 @@ def test_server_group_broken(host: RecordedHost) -> None:
     _group(host, "anti-affinity", "vm-plain", "vm-data", "vm-shelved")
 
     assert host.headlines() == [
-        "vm-plain and vm-data are on host vm, but server group apart (anti-affinity) wants its members"
-        " apart"
+        "vm-plain and vm-data are on host vm, but server group apart (anti-affinity) allows 1 member"
+        " on a host"
     ]
 
 
@@ -52,7 +52,7 @@ def test_server_group_broken_by_affinity(host: RecordedHost) -> None:
 
     assert any(
         line.startswith(
-            "Server group apart (affinity) wants its members on one host, but they are on"
+            "Server group apart (affinity) allows one host, but its members are on 2 hosts: "
         )
         for line in host.headlines()
     )

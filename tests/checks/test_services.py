@@ -211,6 +211,13 @@ def test_nova_controller_not_running(served: RecordedHost, name: str) -> None:
 def test_a_record_that_was_left_behind_needs_no_daemon(served: RecordedHost) -> None:
     end(served, "nova-conductor")
     services(served, "nova-conductor", state="down", updated_at="2026-01-01T00:00:00.000000")
+    [uuid] = [
+        service["id"]
+        for service in served.last("nova", "GET /v2.1/os-services [2.93]").value["services"]
+        if service["binary"] == "nova-conductor"
+    ]
+    long_ago = "2026-01-01 00:00:00"
+    served.row("services", uuid, updated_at=long_ago, last_seen_up=long_ago)
 
     assert found(served) == []
 

@@ -155,6 +155,11 @@ def test_vcpu_chain_mismatch_in_the_monitor(monitored: RecordedHost) -> None:
     cpus = monitored.last("qemu", query).value
     assert len(cpus) == 2
     monitored.set("qemu", query, cpus[:1])
+    threads = f"grep -E '^(Name|Cpus_allowed_list):' /proc/{monitored.pid('vm-duo')}/task/*/status"
+    listed = monitored.last("kernel", threads).value
+    gone = str(cpus[1]["thread-id"])
+    assert gone in listed
+    monitored.set("kernel", threads, {tid: it for tid, it in listed.items() if tid != gone})
 
     [finding] = monitored.report().findings
     assert finding.severity.word == "warning"

@@ -575,12 +575,13 @@ def test_an_unknown_time_for_the_shutdown_is_not_a_short_one(host: RecordedHost)
     ]
 
 
-def test_error_but_running_while_it_is_shutting_down(host: RecordedHost) -> None:
+def test_a_guest_in_error_that_is_shutting_down_does_not_run(host: RecordedHost) -> None:
     host.row("instances", host.uuid("vm-plain"), vm_state="error")
     _state(host, "vm-plain", 4, 0)
 
     assert host.headlines() == [
-        "vm-plain is in error in nova, but its domain is in shutdown (unknown)"
+        "vm-plain is in error in nova, and its domain is in shutdown (unknown);"
+        " its disk and ports are there"
     ]
     [finding] = host.report().findings
     commands = [command for step in instructions(finding) for command in step.commands]

@@ -110,10 +110,13 @@ def test_a_guests_tap_is_in_another_vlan(host: RecordedHost) -> None:
     tap = _tap(host, "vm-plain")
     _tagged(host, tap, ["set", []])
 
-    [line] = host.headlines()
-    assert line.startswith(
+    [finding] = host.report().findings
+    assert finding.headline.startswith(
         f"vm-plain's tap {tap} is in no VLAN of br-int; its network lab-net has VLAN "
     )
+    assert [one.headline for one in finding.folded] == [
+        f"vm-plain's tap {tap} has no VLAN in Open vSwitch, unlike the other taps"
+    ]
 
 
 def test_a_network_has_two_vlans(host: RecordedHost) -> None:

@@ -206,7 +206,6 @@ def test_a_tap_that_is_down(host: RecordedHost) -> None:
     [
         ("Interface", {"ofport": -1, "error": "could not open network device"}, None),
         ("Port", {"tag": 4095}, "tag = 4095"),
-        ("Port", {"tag": ["set", []]}, "no tag"),
     ],
 )
 def test_what_open_vswitch_could_not_wire(
@@ -219,6 +218,31 @@ def test_what_open_vswitch_could_not_wire(
     assert host.findings() == [
         f"tap-missing-or-miswired of vm-plain: domain reports taps = {tap}; tap reports name = {tap}, {wrong}"
     ]
+
+
+def test_a_tap_without_a_vlan_is_folded_under_the_vlan_that_it_lacks(host: RecordedHost) -> None:
+    tap = _tap(host, "vm-plain")
+    host.switch("Port", tap, tag=["set", []])
+
+    [finding] = host.findings()
+    assert finding.startswith(
+        f"switch-vlan-differs: Open vSwitch reports name = {tap}, no tag; Open vSwitch reports net_uuid = "
+    )
+    assert host.folded() == [
+        f"switch-vlan-differs ← tap-missing-or-miswired of vm-plain: domain reports taps = {tap};"
+        f" tap reports name = {tap}, no tag"
+    ]
+
+
+def test_the_vlan_of_one_tap_explains_no_other_tap(host: RecordedHost) -> None:
+    host.switch("Port", _tap(host, "vm-duo"), tag=["set", []])
+    host.link(_tap(host, "vm-plain"), flags=["BROADCAST", "MULTICAST"])
+    host.switch("Interface", _tap(host, "vm-plain"), admin_state="down", link_state="down")
+
+    assert {line.partition(":")[0] for line in host.findings()} >= {
+        "switch-vlan-differs",
+        "tap-missing-or-miswired of vm-plain",
+    }
 
 
 def test_a_tap_with_the_ids_of_another_guest_or_port(host: RecordedHost) -> None:

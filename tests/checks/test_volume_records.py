@@ -179,11 +179,16 @@ def test_another_device_in_the_guest_is_a_note(host: RecordedHost) -> None:
 
 
 def cache(host: RecordedHost, mode: str) -> None:
-    """Give vm-plain's disk a cache mode."""
+    """Give vm-plain's disk a cache mode, with which its QEMU was started."""
     for query in ("virsh dumpxml", "virsh dumpxml --inactive"):
         domain = f"{query} {host.domain('vm-plain')}"
         xml = str(host.last("libvirt", domain).value)
         host.set("libvirt", domain, re.sub(" cache='[a-z]*'", f" cache='{mode}'", xml, count=1))
+    started = f"/proc/{host.pid('vm-plain')}/cmdline"
+    ignored = "true" if mode == "unsafe" else "false"
+    argv = str(host.last("kernel", started).value)
+    argv = re.sub('"direct":[a-z]*,"no-flush":[a-z]*', f'"direct":false,"no-flush":{ignored}', argv)
+    host.set("kernel", started, argv)
 
 
 def test_disk_cache_mode_differs(host: RecordedHost) -> None:

@@ -186,9 +186,9 @@ def test_a_finding_of_nearly_all_guests_becomes_one_finding_of_the_host() -> Non
 def test_the_example_of_a_shared_finding_is_the_guest_whose_evidence_it_shows(
     host: RecordedHost,
 ) -> None:
-    """One folder that QEMU may not enter; vm-stopped and vm-suspended need it at once."""
+    """A folder that only nova may enter; vm-stopped and vm-suspended need it at once."""
     base = f"{host.top}/_base"
-    host.file(base, mode="40000")
+    host.file(base, mode="40700")
 
     [finding] = host.report().findings
     assert finding.shared is not None
@@ -198,7 +198,7 @@ def test_the_example_of_a_shared_finding_is_the_guest_whose_evidence_it_shows(
     assert finding.severity is Severity.ERROR
     assert finding.headline == (
         f"13 of 14 guests on vm: for example, {example.name}'s QEMU (user 64055:64055) can't enter"
-        f" {base}: mode 0000, owner nova:nova"
+        f" {base}: mode 0700, owner nova:nova"
     )
     assert finding.shared.path == base
 

@@ -127,7 +127,7 @@ def _told_by_port(title: str, leads: FloatingIp, port: Port) -> Problems:
     for name, field in DETAILS.items():
         own = details.get(name) if isinstance(details, dict) else None
         its = port.raw.get(name)
-        if own is not None and its is not None and own != its:
+        if own is not None and its is not None and str(own).lower() != str(its).lower():
             yield problem(
                 f"{title} has {name} {brief(str(own))} of its {port.title}, which has "
                 f"{brief(str(its))}",

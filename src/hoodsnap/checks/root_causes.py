@@ -198,6 +198,8 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
     "network-namespace-wrong": ("floating-ip-not-translated", "dhcp-entry-missing"),
     # Domain and Open vSwitch have the same wrong id.
     "card-names-another-port": ("tap-missing-or-miswired", "port-binding-bad"),
+    # The tap's VLAN and the one that it should have are in the finding.
+    "switch-vlan-differs": ("tap-missing-or-miswired",),
     # The agent reports a tap that it cannot wire as down.
     "tap-missing-or-miswired": ("port-binding-bad", "port-without-flows"),
     # The agents still have the address that the port had before.
@@ -251,6 +253,10 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
     ),
     # QEMU was started with another format of the disk, which its block node then has.
     "disk-format-mismatch": ("block-node-differs",),
+    # What cinder holds for a server that does not have it.
+    "cinder-attachment-without-bdm": ("volume-stuck", "attachment-stuck"),
+    # The volume's operation did not end, so nova, cinder and the guest have different parts of it.
+    "volume-stuck": ("attachment-stuck", "bdm-not-in-guest", "bdm-record-bad"),
     # One of two rows of a volume has another device than the guest's disk.
     "bdm-record-bad": ("volume-disk-differs",),
     # nova's record is wrong, not the guest's disk that was made from cinder's.
@@ -262,10 +268,6 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
         "io-error-paused",
         "paused-or-crashed-guest",
     ),
-    # What cinder holds for a server that does not have it.
-    "cinder-attachment-without-bdm": ("volume-stuck", "attachment-stuck"),
-    # The volume's operation did not end, so nova, cinder and the guest have different parts of it.
-    "volume-stuck": ("attachment-stuck", "bdm-not-in-guest", "bdm-record-bad"),
     # nova copies the power state of a guest that it is not told about.
     "io-error-paused": ("power-state-stale",),
     "paused-or-crashed-guest": ("power-state-stale",),
@@ -286,8 +288,9 @@ OF_ITS_OBJECT: Mapping[str, str] = {
     "disk-format-mismatch": "DISK",
     "volume-free-in-cinder-but-open": "VOLUME",
     "bdm-record-bad": "VOLUME",
+    "switch-vlan-differs": "TAP",
 }
-"""The roots that explain only findings about the same disk or volume, of any guest → the
+"""The roots that explain only findings about the same disk, volume or tap, of any guest → the
 placeholder in the advice of both that names it."""
 
 OF_ITS_LAYERS = frozenset(["answer-about-another-object", "capture-untrustworthy"])

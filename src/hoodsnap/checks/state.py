@@ -423,8 +423,8 @@ def error_but_running(
     Authority: libvirt and the kernel, for the guest; nova's last fault, for what failed.
 
     Traps: After a failed resize or migration the guest may run on the other host. Check first that
-    this is the only one. A guest that is shutting down (`in shutdown`) will be off in a moment,
-    and a QEMU that can't end is reported by `qemu-does-not-end`.
+    this is the only one. A guest that is shutting down (`in shutdown`) is reported by
+    `server-in-error`.
 
     Next: Check the fault and the server's history, and check that its volumes and ports are intact:
 
@@ -450,7 +450,7 @@ def error_but_running(
     """
     if not guest.is_here or record.deleted or record.vm_state != "error":
         return
-    if domain.state in EXECUTING or (domain.state == DomainState.SHUTDOWN and process.state != "D"):
+    if domain.state in EXECUTING:
         yield problem(
             f"{guest.title} is in error in nova{after_a_fault(instance or record)}, but its domain "
             f"is {domain.state_words}",
@@ -460,7 +460,7 @@ def error_but_running(
             says(domain, state=domain.state_words),
             says(process, pid=process.pid),
             *([says(log, trouble=log.trouble)] if log is not None and log.trouble else []),
-            RUNNING_SERVER=guest.uuid if domain.state in EXECUTING else "",
+            RUNNING_SERVER=guest.uuid,
         )
 
 

@@ -14,8 +14,9 @@ from hoodsnap.facts.api.port import PREFIX, Port
 from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host
+from hoodsnap.facts.domain.state import ON
 from hoodsnap.facts.fact import UnheardError, is_true, known, text
-from hoodsnap.facts.host.tap import DEAD_VLAN, OvsInterface
+from hoodsnap.facts.host.tap import DEAD_VLAN, NAME, OvsInterface
 from hoodsnap.phrase import brief, several
 
 Rows = Mapping[str, OvsInterface]
@@ -36,7 +37,8 @@ def switch_port_twice(host: Host, cloud: Cloud) -> Problems:
     Authority: neutron, for the port's id; libvirt and the kernel, for which interface is in use.
 
     Traps: A trunk's parent port has an interface on two bridges. The interfaces of a bond are in
-    one port of the switch.
+    one port of the switch. A running guest's tap that has the id of another port is reported by
+    `tap-missing-or-miswired`.
 
     Next: Compare the two interfaces with the guest's card:
 
@@ -69,7 +71,10 @@ def switch_port_twice(host: Host, cloud: Cloud) -> Problems:
     vif_plug_ovs.
     """
     rows, listing = _rows(host)
-    for key, names in _same(rows).items():
+    for key, every in _same(rows).items():
+        names = [name for name in every if not _is_mismarked(host, rows[name], name)]
+        if len(names) < 2:
+            continue
         uuid = _id(rows[names[0]], "iface-id") or ""
         users = [*dict.fromkeys(_id(rows[name], "iface-id") or "" for name in names)]
         ports = [port for user in users if (port := host.ports.by_id.get(user)) is not None]
@@ -147,6 +152,16 @@ def _is_used(host: Host, name: str) -> bool:
         return True
     domains = (known(lambda: domain.taps) for domain in host.domains.values())  # noqa: B023
     return any(name in (taps or ()) for taps in domains)
+
+
+def _is_mismarked(host: Host, row: OvsInterface, name: str) -> bool:
+    """True if a running domain has the interface as the tap of another port than it has in Open
+    vSwitch."""
+    uuid, own = _id(row, "iface-id"), NAME.fullmatch(name)
+    if uuid is None or own is None or own["prefix"] == uuid[:PREFIX]:
+        return False
+    running = (domain for domain in host.domains.values() if known(lambda: domain.state) in ON)  # noqa: B023
+    return any(name in (known(lambda: domain.taps) or ()) for domain in running)  # noqa: B023
 
 
 def _guest_of(cloud: Cloud, host: Host, port: Port) -> Guest | None:
