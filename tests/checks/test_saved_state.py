@@ -53,7 +53,9 @@ def test_a_running_guest_has_a_stale_save_only_if_the_file_exists(
     found = {"error": gone} if lost else {"value": {**there.value, "path": path}}
     host.add(Answer(**raw, query=f"stat -L {path}", subject=path, **found))
 
-    assert [one.check.name for one in host.report().findings] == ["managed-save-mismatch"] * (not lost)
+    assert [one.check.name for one in host.report().findings] == ["managed-save-mismatch"] * (
+        not lost
+    )
 
 
 def _stat(host: RecordedHost, name: str) -> str:
