@@ -114,7 +114,6 @@ FOUND = {
     "conf-address": [
         "error namespace-route-wrong of ",
         "warning nova-conf-wrong of ",
-        "warning compute-node-outdated of ",
         "warning namespace-route-wrong of ",
     ],
     "dhcp-agent-down": ["warning network-agent-not-running of "],
