@@ -182,3 +182,15 @@ def test_rows_of_a_dhcp_server_that_moved_are_leftovers(host: RecordedHost, boun
     host.switch("Interface", tap, error="could not open network device (No such device)")
 
     assert not any("has an error" in line for line in host.headlines())
+
+
+def test_switch_port_twice_by_a_tap_whose_own_port_is_unknown(host: RecordedHost) -> None:
+    """Nothing else reports a tap with another port's id if neutron did not answer."""
+    other, tap = _port(host, "vm-duo"), _tap(host, "vm-plain")
+    ids = [["iface-id", other["id"]], ["attached-mac", other["mac_address"]]]
+    host.switch("Interface", tap, external_ids=["map", ids])
+    host.silence("neutron")
+
+    [line] = [it for it in host.findings() if it.startswith("switch-port-twice")]
+    assert tap in line
+    assert other["id"] in line

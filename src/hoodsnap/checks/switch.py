@@ -160,6 +160,8 @@ def _is_mismarked(host: Host, row: OvsInterface, name: str) -> bool:
     uuid, own = _id(row, "iface-id"), NAME.fullmatch(name)
     if uuid is None or own is None or own["prefix"] == uuid[:PREFIX]:
         return False
+    if not any(port[:PREFIX] == own["prefix"] for port in host.ports.by_id):
+        return False  # without its own port, nothing else reports the tap
     running = (domain for domain in host.domains.values() if known(lambda: domain.state) in ON)  # noqa: B023
     return any(name in (known(lambda: domain.taps) or ()) for domain in running)  # noqa: B023
 
