@@ -59,7 +59,22 @@ def test_disk_format_mismatch_on_the_command_line(host: RecordedHost) -> None:
     ]
     assert host.headlines() == [
         f"vm-plain's disk …/{host.uuid('vm-plain')[:8]}/disk is read as qcow2, but QEMU was started with raw",
+        "vm-plain's block node libvirt-1-format has driver qcow2 in libvirt, but raw on its QEMU's command line",
     ]
+    assert host.folded() == [
+        "disk-format-mismatch ← block-node-differs of vm-plain: domain reports"
+        " node = libvirt-1-format, driver = qcow2; process reports node = libvirt-1-format, driver = raw"
+    ]
+
+
+def test_disk_format_mismatch_explains_no_other_setting_of_a_node(host: RecordedHost) -> None:
+    pid = host.pid("vm-plain")
+    _open_as(host, pid, "raw")
+    cached = '"node-name":"libvirt-1-format","read-only":false,"cache":{"direct":'
+    host.edit("kernel", f"/proc/{pid}/cmdline", f"{cached}true", f"{cached}false")
+
+    found = {finding.partition(" ")[0] for finding in host.findings()}
+    assert {"disk-format-mismatch", "block-node-differs"} <= found
 
 
 def test_an_encrypted_disk_is_raw_to_libvirt_and_luks_to_qemu(host: RecordedHost) -> None:

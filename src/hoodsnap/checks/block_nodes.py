@@ -120,6 +120,7 @@ def block_node_differs(
                 derives(source.fact, source.field, node=name, **{setting: value})
                 for source, value in words
             ),
+            DISK=_of_one_format(domain, {(node, setting) for node, setting, _ in apart}),
         )
     if monitor is not None and nodes:
         yield from _devices(guest, domain, monitor, nodes)
@@ -152,6 +153,14 @@ def _apart(sources: Iterable[_Source]) -> Iterator[tuple[str, str, tuple[_Told, 
         other = next((other for other in others if other[1] != first[1]), None)
         if other is not None:
             yield name, setting, (first, other)
+
+
+def _of_one_format(domain: Domain, apart: set[tuple[str, str]]) -> str:
+    """Return the path of the disk whose format is all that differs; "" if anything else does."""
+    for one in domain.xml.opened:
+        if one.is_top and apart == {(f"libvirt-{one.number}-format", "driver")}:
+            return one.image.source or ""
+    return ""
 
 
 def _shown(value: object) -> str:

@@ -238,6 +238,8 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
     # The row was changed, and the API still had the old value.
     "xml-metadata-stale": ("server-copies-differ",),
     "backing-not-image-ref": ("server-copies-differ",),
+    # QEMU was started with another format of the disk, which its block node then has.
+    "disk-format-mismatch": ("block-node-differs",),
     # Every property of the image differs from a copy that is empty.
     "image-properties-lost": ("image-record-differs", "image-property-not-in-guest"),
     # Rows that outlived the server's row, or that another server lacks.
@@ -281,6 +283,7 @@ OF_ITS_GUESTS = frozenset(["guests-ended-at-once", "guest-writes-into-base"])
 
 OF_ITS_OBJECT: Mapping[str, str] = {
     "disk-of-another-server": "DISK",
+    "disk-format-mismatch": "DISK",
     "volume-free-in-cinder-but-open": "VOLUME",
     "bdm-record-bad": "VOLUME",
 }
