@@ -240,8 +240,17 @@ def test_compute_node_outdated_by_nova_conf(
     host: RecordedHost, section: str, options: dict[str, str], headline: str
 ) -> None:
     option(host, section, **options)
+    if "my_ip" in options:
+        give_address(host, options["my_ip"])
 
     assert host.headlines() == [headline]
+
+
+def give_address(host: RecordedHost, ip: str) -> None:
+    """Give the host one more address."""
+    links = json.loads(json.dumps(host.last("network", "ip -j address").value))
+    links[0]["addr_info"].append({"family": "inet", "local": ip, "prefixlen": 24})
+    host.set("network", "ip -j address", links)
 
 
 def test_compute_node_outdated_in_placement(host: RecordedHost) -> None:
@@ -257,6 +266,7 @@ def test_compute_node_outdated_in_placement(host: RecordedHost) -> None:
 def test_a_compute_node_that_does_not_report_is_old_by_right(host: RecordedHost) -> None:
     host.row("services", service(host), forced_down=1)
     option(host, "DEFAULT", my_ip="192.0.2.7")
+    give_address(host, "192.0.2.7")
 
     assert not any("my_ip" in headline for headline in host.headlines())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from ipaddress import ip_address
 from typing import NamedTuple
 
 from hoodsnap.check import Problem, Problems, check, problem
@@ -286,11 +287,11 @@ def nova_conf_wrong(host: Host) -> Problems:
     there = host.network.addresses
     if there is None or answer is None:
         raise UnheardError("the host's addresses were not collected")
-    addresses, listing = there
+    addresses, listing = {_plain(one) for one in there[0]}, there[1]
     for section, option in OF_THE_HOST:
         value = host.option(section, option)
         is_local = value in ANY or value.startswith("127.") or value == "::1"
-        if value and not is_local and _ADDRESS.fullmatch(value) and value not in addresses:
+        if value and not is_local and _ADDRESS.fullmatch(value) and _plain(value) not in addresses:
             yield problem(
                 f"nova.conf of host {host.name} has {option} {value}, which is no address of the "
                 "host",
@@ -298,3 +299,11 @@ def nova_conf_wrong(host: Host) -> Problems:
                 hears(listing, "network", value, address=None),
                 OPTION=option,
             )
+
+
+def _plain(address: str) -> str:
+    """Return an address in its shortest form: IPv6 addresses may be written in several ways."""
+    try:
+        return str(ip_address(address))
+    except ValueError:
+        return address
