@@ -241,12 +241,12 @@ def test_compute_node_outdated_by_nova_conf(
 ) -> None:
     option(host, section, **options)
     if "my_ip" in options:
-        _give(host, options["my_ip"])
+        give_address(host, options["my_ip"])
 
     assert host.headlines() == [headline]
 
 
-def _give(host: RecordedHost, ip: str) -> None:
+def give_address(host: RecordedHost, ip: str) -> None:
     """Give the host one more address."""
     links = json.loads(json.dumps(host.last("network", "ip -j address").value))
     links[0]["addr_info"].append({"family": "inet", "local": ip, "prefixlen": 24})
@@ -283,7 +283,7 @@ def test_compute_node_outdated_in_placement(host: RecordedHost) -> None:
 def test_a_compute_node_that_does_not_report_is_old_by_right(host: RecordedHost) -> None:
     host.row("services", service(host), forced_down=1)
     option(host, "DEFAULT", my_ip="192.0.2.7")
-    _give(host, "192.0.2.7")
+    give_address(host, "192.0.2.7")
 
     assert not any("my_ip" in headline for headline in host.headlines())
 

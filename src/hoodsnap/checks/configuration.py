@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from ipaddress import ip_address
 from typing import NamedTuple
 
 from hoodsnap.check import Problem, Problems, check, problem
@@ -304,4 +305,12 @@ def is_foreign(host: Host, value: str) -> bool:
     if there is None or not _ADDRESS.fullmatch(value):
         return False
     is_local = value in ANY or value.startswith("127.") or value == "::1"
-    return not is_local and value not in there[0]
+    return not is_local and _plain(value) not in {_plain(one) for one in there[0]}
+
+
+def _plain(address: str) -> str:
+    """Return an address in its shortest form: IPv6 addresses may be written in several ways."""
+    try:
+        return str(ip_address(address))
+    except ValueError:
+        return address

@@ -240,6 +240,8 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
     # The row was changed, and the API still had the old value.
     "xml-metadata-stale": ("server-copies-differ",),
     "backing-not-image-ref": ("server-copies-differ",),
+    # QEMU was started with another format of the disk, which its block node then has.
+    "disk-format-mismatch": ("block-node-differs",),
     # Every property of the image differs from a copy that is empty.
     "image-properties-lost": ("image-record-differs", "image-property-not-in-guest"),
     # Rows that outlived the server's row, or that another server lacks.
@@ -251,8 +253,6 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
         "volume-record-differs",
         "volume-stuck",
     ),
-    # QEMU was started with another format of the disk, which its block node then has.
-    "disk-format-mismatch": ("block-node-differs",),
     # What cinder holds for a server that does not have it.
     "cinder-attachment-without-bdm": ("volume-stuck", "attachment-stuck"),
     # The volume's operation did not end, so nova, cinder and the guest have different parts of it.
