@@ -118,6 +118,7 @@ NOT_COMPARED: Mapping[str, str] = {
     "Process.namespaces": KERNEL,
     "Process.space": KERNEL,
     "Process.threads_of_vcpus": PER_START,
+    "Process.thread_cpus": PER_START,
     "Process.vcpu_threads": "the pins in the domain's definition",
     "Process.control_groups": PER_START,
     "Process.is_emulator": "every process of a guest is one",
