@@ -210,6 +210,7 @@ NOT_COMPARED: Mapping[str, str] = {
             "lines",
             "nova",
             "oom_kills",
+            "start",
             "started",
             "started_at",
             "ended",
