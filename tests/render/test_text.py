@@ -277,7 +277,7 @@ def test_the_recorded_cloud_leaves_only_the_newest_layers_undecided() -> None:
 def test_a_recording_of_all_layers_leaves_nothing_undecided(served: RecordedHost) -> None:
     # The recording is older than this question.
     room = dict.fromkeys(["bsize", "frsize", "blocks", "bavail", "files", "favail"], 4096)
-    asked = served.last("host", "/proc/meminfo")
+    [asked, *_] = served.bundle.by_layer["host"]
     served.add(asked.model_copy(update={"query": "stat -f /var", "value": {"/var": room}}))
 
     assert {skip.reason for skip in served.report().skips if not skip.legal} == set()
