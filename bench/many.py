@@ -103,7 +103,11 @@ def _larger(answer: Answer, times: int) -> Answer:
     if answer.query.endswith(" FROM nova.compute_nodes") and "rows" in value:
         rows = [
             [
-                cell * times if name in SIZES else cell
+                cell * times
+                if name in SIZES
+                else 1e6
+                if name.endswith("_allocation_ratio")
+                else cell
                 for name, cell in zip(value["columns"], row, strict=True)
             ]
             for row in value["rows"]

@@ -197,7 +197,7 @@ def test_a_placeholder_that_stays_is_explained_where_it_stands() -> None:
 def test_commands_gated_by_undecided_checks_are_counted(host: RecordedHost) -> None:
     host.silence("kernel", "denied")
     query = f"virsh domstate --reason {host.domain('vm-plain')}"
-    host.set("libvirt", query, {"state": 5, "reason": 3})
+    host.set("libvirt", query, {"state": 3, "reason": 1})
     report = host.report()
 
     assert any(line.endswith("more dangerous commands (-v lists them)") for line in _lines(report))

@@ -264,13 +264,22 @@ def test_a_long_statement_loses_only_its_lists() -> None:
     )
 
 
+ROOM = "free space of the host's file systems was not collected"
+"""Reason to skip a check of what the recorded cloud was not asked yet."""
+
+
 def test_the_recorded_cloud_leaves_only_the_newest_layers_undecided() -> None:
     reasons = {skip.reason for skip in healthy_report().skips if not skip.legal}
 
-    assert reasons == {CGROUP.silence, DAEMONS.silence}
+    assert reasons == {CGROUP.silence, DAEMONS.silence, ROOM}
 
 
 def test_a_recording_of_all_layers_leaves_nothing_undecided(served: RecordedHost) -> None:
+    # The recording is older than this question.
+    room = dict.fromkeys(["bsize", "frsize", "blocks", "bavail", "files", "favail"], 4096)
+    [asked, *_] = served.bundle.by_layer["host"]
+    served.add(asked.model_copy(update={"query": "stat -f /var", "value": {"/var": room}}))
+
     assert {skip.reason for skip in served.report().skips if not skip.legal} == set()
 
 

@@ -97,9 +97,9 @@ def disk_record_differs(guest: Guest, instance: Instance, domain: Domain) -> Pro
 
 def _disk_of(mapping: BlockDeviceMapping, domain: Domain) -> Disk | None:
     if mapping.volume_id is not None:
-        return next((disk for disk in domain.disks if is_disk_of(mapping, disk)), None)
+        return next((disk for disk in domain.current.disks if is_disk_of(mapping, disk)), None)
     name = posixpath.basename(mapping.device_name or "")
-    return next((disk for disk in domain.disks if name and disk.target == name), None)
+    return next((disk for disk in domain.current.disks if name and disk.target == name), None)
 
 
 def _kinds(mapping: BlockDeviceMapping, disk: Disk) -> Iterator[tuple[str, str, str]]:

@@ -38,6 +38,9 @@ _VERSIONS = (
 )
 """Queries whose answers hold versions of four numbers, which look like addresses."""
 
+_SWITCH_KEYS = frozenset(["vm-uuid", "vm-id"])
+"""Keys of Open vSwitch, which lists them as values. A host may be called `vm`."""
+
 _UUIDS = re.compile(rf"(?P<uuid>{UUID})")
 
 _VERBATIM = frozenset({"magic"})
@@ -194,7 +197,7 @@ class Redactor:
     def text(self, text: str, *, addresses: bool = True, strict: bool = False) -> str:
         """Return a text with pseudonyms. `strict`: replace plain words only where they stand alone,
         as in keys and SQL, where `_` joins words of the format."""
-        if len(text) < 2:
+        if len(text) < 2 or text in _SWITCH_KEYS:
             return text
         asked = (text, addresses, strict)
         if (done := self._remembered.get(asked)) is None:
