@@ -256,8 +256,8 @@ def resize_source_copy_missing(host: Host) -> Problems:
 
         openstack server show RESIZED -c status
 
-    Not yet: Do not run `openstack server resize revert`. Do not run `openstack server resize
-    confirm` while the copy may exist under another name: it can't be reverted then. Do not remove
+    Not yet: Do not run `openstack server resize revert`. Do not confirm the resize while the copy
+    may exist under another name: it can't be reverted then. Do not remove
     any `*_resize` to make space.
 
     Source: nova virt/libvirt/driver.py `finish_revert_migration`, `_cleanup_resize`; nova bugs

@@ -209,7 +209,7 @@ def service_state_skew(host: Host, cloud: Cloud) -> Problems:
 
         openstack compute service list --host HOST --long
 
-    Not yet: Do not run `openstack compute service set --up` before the evacuated guests are off. Do
+    Not yet: Do not mark the service as up before the evacuated guests are off. Do
     not run `openstack compute service delete` while the host has servers. Do not evacuate running
     guests.
 
