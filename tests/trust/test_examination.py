@@ -249,6 +249,7 @@ class RecordedVisit:
 
     def __init__(self, wishes: Wishes, phase: object) -> None:
         self.wishes = wishes
+        self.recorder = Recorder("vm")
 
     def run(self) -> None: ...
 
