@@ -249,6 +249,7 @@ class RecordedVisit:
 
     def __init__(self, wishes: Wishes, phase: object) -> None:
         self.wishes = wishes
+        self.recorder = Recorder("vm")
 
     def run(self) -> None: ...
 
@@ -260,7 +261,7 @@ class RecordedVisit:
 @pytest.fixture
 def collected(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tuple[int, Path]]:
     """Return a function that runs `hoodsnap collect`; it returns exit status and output path."""
-    monkeypatch.setattr("hoodsnap.collect.Visit", RecordedVisit)
+    monkeypatch.setattr("hoodsnap.collect.visit.Visit", RecordedVisit)
 
     def collect(*options: str | Path) -> tuple[int, Path]:
         path = tmp_path / "collected.json.gz"
