@@ -73,9 +73,8 @@ def chain_live_vs_persistent(
         virsh dumpxml --inactive NAME
 
     Not yet: Do not run `virsh destroy` and `virsh start`, and do not shut down the guest from
-    inside. If the definitions have different disks, do not reboot the server
-    hard before you know which disk is the right one. If only the format differs, do not change it in
-    the running guest.
+    inside. If the definitions have different disks, do not reboot the server hard before you know
+    which disk is the right one. If only the format differs, do not change it in the running guest.
 
     Source: OSSA-2020-006 (CVE-2020-17376, nova bug 1890501); nova bug 1713857.
     """

@@ -96,7 +96,7 @@ QUICK_TASKS = frozenset(
 """Tasks that take moments. The other tasks copy an image, or read or write memory."""
 
 
-@check(Severity.ERROR, heard=["kernel"], traps=[task_in_flight, migrating, just_ended])
+@check(Severity.ERROR, traps=[task_in_flight, migrating, just_ended])
 def active_but_domain_off(
     guest: Guest, record: Server | Instance, domain: Domain, log: Log | None
 ) -> Problems:
