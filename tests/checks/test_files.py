@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.conftest import RecordedHost, changes, healthy_report
 
-from hoodsnap.findings.advice import WORKED, instructions
+from hoodsnap.findings.advice import instructions
 from hoodsnap.findings.gating import Gates
 
 NOBODY = "00000000-0000-4000-8000-000000000001"
@@ -26,7 +26,7 @@ def test_instances_path_not_mounted(host: RecordedHost) -> None:
         f" files = {path} (8:1); images reports no folder"
     ]
     assert (
-        f"/var/lib/nova/instances on vm does not show the folder in which vm-plain has files open (PID {host.pid('vm-plain')})"
+        f"/var/lib/nova/instances on vm lacks vm-plain's folder, open in PID {host.pid('vm-plain')}"
         in host.headlines()
     )
 
@@ -41,8 +41,9 @@ def test_nova_compute_is_started_only_after_the_folders_are_back(host: RecordedH
     assert changes == [
         "systemctl stop nova-compute", f"mount {host.top}", "systemctl start nova-compute"
     ]  # fmt: skip
-    at = next(at for at, step in enumerate(steps) if step.prose.startswith("Once it shows them"))
-    assert steps[at - 1].prose == f"{WORKED}the instances directory shows a folder for each server:"
+    [last] = [step for step in steps if "start nova-compute" in step.prose]
+    assert last.prose == "If each server has a folder there, start nova-compute:"
+    assert last.commands[0].text == f"ls -l {host.top}"
     guest = next(guest for guest in report.cloud.guests if guest.name == "vm-plain")
     gates = Gates(report.findings, report.skips)
     assert "systemctl restart nova-compute" in [

@@ -31,12 +31,12 @@ CLEANED_UP = timedelta(hours=1)
 def instances_path_not_mounted(host: Host, cloud: Cloud) -> Problems:
     """The instances directory does not hold the guests' files: the file system is not mounted.
 
-    The file system with the disks is not mounted, or another one is mounted over it.
+    The disks' file system is not mounted, or covered by another one.
 
     Either the folders of all servers on this host are missing at once, or running guests have files
     open in a folder that is not visible there. A nova-compute that runs or is started in this state
-    makes `_base`, and the disks of servers that it builds or reboots hard, in the folder
-    below the mount point. The mount later hides those disks.
+    makes `_base`, and the disks of servers that it builds or reboots hard, in the folder below the
+    mount point. The mount later hides those disks: list the folder before.
 
     Authority: The kernel, for the files that guests have open; the nova database, for the servers
     whose folders should exist.
@@ -44,40 +44,28 @@ def instances_path_not_mounted(host: Host, cloud: Cloud) -> Problems:
     Traps: A container may have another instances directory. Disks may be in rbd or LVM. A single
     server may have lost its folder for another reason.
 
-    Next: Check which file system is mounted there, and which one a guest has:
+    Next: Check which file system a guest has there, and which one the host has:
 
-        findmnt -T INSTANCES_PATH
-        cat /etc/fstab
-        grep instances /proc/PID/mountinfo
+        grep instances /proc/PID/mountinfo /proc/self/mountinfo
 
-    Stop nova-compute, so that it creates nothing in the wrong place. Guests keep running:
+    Stop nova-compute; guests keep running:
 
         systemctl stop nova-compute
 
-    List what it has created there. A server with a folder in this list was built or rebooted hard
-    in the meantime: its disk is here, and the mount will hide it.
-
-        ls -l INSTANCES_PATH
-
-    Then mount the file system of /etc/fstab. If another file system covers it, unmount only that
-    one instead:
+    Then mount the file system of /etc/fstab, or unmount what covers it:
 
         mount INSTANCES_PATH
 
-    It worked if the instances directory shows a folder for each server:
+    If each server has a folder there, start nova-compute:
 
         ls -l INSTANCES_PATH
-
-    Once it shows them, and not before, start nova-compute:
-
         systemctl start nova-compute
 
     It worked if the service is up:
 
         openstack compute service list --service nova-compute
 
-    Not yet: Do not start or restart nova-compute before the instances directory shows the folders.
-    Do not start or hard-reboot any server until then. Do not remove anything below the mount point.
+    Not yet: Do not start or reboot anything before, or remove anything there.
 
     Source: nova virt/libvirt/driver.py `_get_instance_disk_info`; mountinfo in Linux proc(5).
     """
@@ -90,8 +78,8 @@ def instances_path_not_mounted(host: Host, cloud: Cloud) -> Problems:
         evidence = _hidden(host, guest)
         if evidence is not None:
             yield problem(
-                f"{top} on {host.name} does not show the folder in which {guest.title} has files"
-                f" open (PID {guest.process.pid if guest.process is not None else 'unknown'})",
+                f"{top} on {host.name} lacks {guest.title}'s folder, open in PID "
+                f"{guest.process.pid if guest.process is not None else 'unknown'}",
                 evidence,
                 hears(listing, "images", guest.uuid, folder=None),
                 PID=guest.process.pid if guest.process is not None else None,
