@@ -65,10 +65,10 @@ nova-db: SELECT nova.instance_id_mappings  nova-db: SELECT nova_cell0.instance_i
 """The collector itself reads it, to know what it may ask next."""
 
 FOR_THE_REPLAY = """
-host: cat /etc/os-release  host: dpkg-query …  host: hostname  host: hostname -f  host: uname -a
-host: libvirtd --version  host: qemu-system-x86_64 --version  kernel: /proc/PID/statm
+host: cat /etc/os-release  host: dpkg-query …  host: uname -a
+host: libvirtd --version  kernel: /proc/PID/statm
 kernel: /proc/cpuinfo  kernel: /proc/loadavg  kernel: /proc/stat  kernel: /proc/version
-kernel: /proc/sys/kernel/osrelease  kernel: /proc/sys/kernel/pid_max  kernel: pgrep …
+kernel: /proc/sys/kernel/pid_max  kernel: pgrep …
 network: cat /var/lib/neutron/dhcp/UUID/leases
 """
 """Read by `verify`, `diff`, or the programs in `hoodsnap shell` alone."""

@@ -14,6 +14,7 @@ from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.fact import UnheardError, known
 from hoodsnap.facts.host.instances_directory import is_base
+from hoodsnap.facts.quantity import is_address
 from hoodsnap.phrase import counted, several
 
 SHOWN = 10
@@ -22,9 +23,6 @@ SHOWN = 10
 ANY = frozenset(["", "0.0.0.0", "::", "*"])  # noqa: S104 (names of addresses; nothing listens)
 """Addresses that stand for all addresses."""
 
-
-_ADDRESS = re.compile(r"[0-9a-fA-F.]*[.:][0-9a-fA-F.:]*")
-"""An address in numbers."""
 
 CHOICES = {
     ("libvirt", "virt_type"): {"kvm", "lxc", "qemu", "uml", "xen", "parallels"},
@@ -124,7 +122,7 @@ def _consoles(host: Host, guests: Sequence[Guest]) -> Iterator[Problem]:
 
 def _unreachable(host: Host, guests: Sequence[Guest], kind: str, wanted: str) -> Iterator[Problem]:
     """Yield consoles at which nobody listens on the address that nova gives to its proxy."""
-    if not _ADDRESS.fullmatch(wanted) or wanted in ANY:
+    if not is_address(wanted) or wanted in ANY:
         return
     others = [
         made
@@ -142,7 +140,7 @@ def _listening(guests: Sequence[Guest], kind: str) -> Iterator[_Made]:
             continue
         for console in known(lambda domain=domain: domain.graphics) or ():  # type: ignore[misc]
             for address in console.listens if console.type == kind else ():
-                if address not in ANY and _ADDRESS.fullmatch(address):
+                if address not in ANY and is_address(address):
                     yield _Made(guest, address, derives(domain, "graphics", listen=address))
 
 
@@ -289,7 +287,7 @@ def nova_conf_wrong(host: Host) -> Problems:
     for section, option in OF_THE_HOST:
         value = host.option(section, option)
         is_local = value in ANY or value.startswith("127.") or value == "::1"
-        if value and not is_local and _ADDRESS.fullmatch(value) and value not in addresses:
+        if value and not is_local and is_address(value) and value not in addresses:
             yield problem(
                 f"nova.conf of host {host.name} has {option} {value}, which is no address of the "
                 "host",

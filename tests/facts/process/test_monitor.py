@@ -77,7 +77,10 @@ def test_a_monitor_is_read() -> None:
     assert read.vcpus == 2
     assert read.memory_kib == 2097152
     assert read.io_errors == {"/machine/peripheral/virtio-disk0/virtio-backend": "nospace"}
-    node = BlockNode("libvirt-1-format", "/i/disk", "qcow2", False, ("/i/delta", "/i/_base/ffbc"))
+    node = BlockNode(
+        *("libvirt-1-format", "/i/disk", "qcow2", False, ("/i/delta", "/i/_base/ffbc")),
+        named_backing="/i/_base/old",
+    )
     assert [disk.node for disk in read.disks] == [node, None]
     assert read.nodes == (node,)
 
@@ -92,7 +95,7 @@ def test_a_qemu_of_2013_is_read() -> None:
 
     assert read.vcpus == 1
     (disk,) = read.disks
-    assert disk.node == BlockNode(None, "/d", None, False, ("/b",))
+    assert disk.node == BlockNode(None, "/d", None, False, ("/b",), named_backing="/b")
     assert disk.io_status is None
     assert read.io_errors == {}
     with pytest.raises(UnheardError, match="query-name was not collected"):
