@@ -15,6 +15,7 @@ from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.fact import UnheardError, known
 from hoodsnap.facts.host.instances_directory import is_base
+from hoodsnap.facts.quantity import is_address
 from hoodsnap.phrase import counted, several
 
 SHOWN = 10
@@ -23,9 +24,6 @@ SHOWN = 10
 ANY = frozenset(["", "0.0.0.0", "::", "*"])  # noqa: S104 (names of addresses; nothing listens)
 """Addresses that stand for all addresses."""
 
-
-_ADDRESS = re.compile(r"[0-9a-fA-F.]*[.:][0-9a-fA-F.:]*")
-"""An address in numbers."""
 
 CHOICES = {
     ("libvirt", "virt_type"): {"kvm", "lxc", "qemu", "uml", "xen", "parallels"},
@@ -126,7 +124,7 @@ def _consoles(host: Host, guests: Sequence[Guest]) -> Iterator[Problem]:
 
 def _unreachable(host: Host, guests: Sequence[Guest], kind: str, wanted: str) -> Iterator[Problem]:
     """Yield consoles at which nobody listens on the address that nova gives to its proxy."""
-    if not _ADDRESS.fullmatch(wanted) or wanted in ANY:
+    if not is_address(wanted) or wanted in ANY:
         return
     others = [
         made
@@ -144,7 +142,7 @@ def _listening(guests: Sequence[Guest], kind: str) -> Iterator[_Made]:
             continue
         for console in known(lambda domain=domain: domain.graphics) or ():  # type: ignore[misc]
             for address in console.listens if console.type == kind else ():
-                if address not in ANY and _ADDRESS.fullmatch(address):
+                if address not in ANY and is_address(address):
                     yield _Made(guest, address, derives(domain, "graphics", listen=address))
 
 
@@ -302,7 +300,7 @@ def nova_conf_wrong(host: Host) -> Problems:
 def is_foreign(host: Host, value: str) -> bool:
     """True if an option's value is an address that the host does not have; False if unknown."""
     there = host.network.addresses
-    if there is None or not _ADDRESS.fullmatch(value):
+    if there is None or not is_address(value):
         return False
     is_local = value in ANY or value.startswith("127.") or value == "::1"
     return not is_local and _plain(value) not in {_plain(one) for one in there[0]}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from posixpath import dirname
@@ -20,6 +19,7 @@ from hoodsnap.facts.domain.state import ON
 from hoodsnap.facts.fact import UnheardError, integer, known, text
 from hoodsnap.facts.host.hypervisor import LISTENERS, FreeSpace, Listener
 from hoodsnap.facts.process.process import Process
+from hoodsnap.facts.quantity import is_address
 from hoodsnap.phrase import place, several
 
 HUGE = 100 << 20
@@ -257,7 +257,7 @@ def _elsewhere(
     answer = host.hypervisor.answer("kernel", LISTENERS)
     if not own or not console.listens or answer is None or own & set(console.listens):
         return
-    numbers = all(re.fullmatch(r"[\d.]+|[\da-f:]*:[\da-f:]*", one) for one in console.listens)
+    numbers = all(map(is_address, console.listens))
     if numbers and not EVERYWHERE & {*own, *console.listens}:
         yield problem(
             f"{guest.title}'s {console.type.upper()} console is at {console.listens[0]} in libvirt,"

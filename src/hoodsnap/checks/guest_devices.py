@@ -17,40 +17,65 @@ from hoodsnap.facts.process.command_line import CommandLine, Properties, read_pr
 from hoodsnap.facts.process.process import Process
 from hoodsnap.phrase import brief
 
-DRIVERS: Mapping[tuple[str, str], str] = {
-    ("disk", "virtio"): r"virtio-blk|vhost-user-blk",
-    ("disk", "scsi"): r"scsi-(hd|cd|block|generic|disk)",
-    ("disk", "ide"): r"ide-(hd|cd|drive)",
-    ("disk", "sata"): r"ide-(hd|cd|drive)",
-    ("disk", "usb"): r"usb-(storage|bot|uas)",
-    ("interface", "virtio"): r"virtio-net",
-    ("interface", "e1000"): r"e1000",
-    ("interface", "e1000e"): r"e1000e",
-    ("interface", "rtl8139"): r"rtl8139",
-    ("interface", "vmxnet3"): r"vmxnet3",
-    ("video", "virtio"): r"virtio-(vga|gpu)",
-    ("video", "qxl"): r"qxl",
-    ("video", "vga"): r"VGA|secondary-vga",
-    ("video", "cirrus"): r"cirrus-vga",
-    ("video", "bochs"): r"bochs-display",
-    ("input", "usb tablet"): r"usb-tablet",
-    ("input", "usb mouse"): r"usb-mouse",
-    ("input", "usb keyboard"): r"usb-kbd",
-    ("input", "virtio tablet"): r"virtio-tablet",
-    ("input", "virtio mouse"): r"virtio-mouse",
-    ("input", "virtio keyboard"): r"virtio-keyboard",
-    ("serial", "isa-serial"): r"isa-serial",
-    ("serial", "pci-serial"): r"pci-serial",
-    ("memballoon", "virtio"): r"virtio-balloon",
-    ("rng", "virtio"): r"virtio-rng",
-    ("controller", "usb piix3-uhci"): r"piix3-usb-uhci",
-    ("controller", "usb qemu-xhci"): r"qemu-xhci",
-    ("controller", "scsi virtio-scsi"): r"virtio-scsi",
-    ("controller", "virtio-serial"): r"virtio-serial",
+DRIVERS: Mapping[tuple[str, str], tuple[str, ...]] = {
+    ("disk", "virtio"): (
+        "virtio-blk",
+        "vhost-user-blk",
+    ),
+    ("disk", "scsi"): (
+        "scsi-hd",
+        "scsi-cd",
+        "scsi-block",
+        "scsi-generic",
+        "scsi-disk",
+    ),
+    ("disk", "ide"): (
+        "ide-hd",
+        "ide-cd",
+        "ide-drive",
+    ),
+    ("disk", "sata"): (
+        "ide-hd",
+        "ide-cd",
+        "ide-drive",
+    ),
+    ("disk", "usb"): (
+        "usb-storage",
+        "usb-bot",
+        "usb-uas",
+    ),
+    ("interface", "virtio"): ("virtio-net",),
+    ("interface", "e1000"): ("e1000",),
+    ("interface", "e1000e"): ("e1000e",),
+    ("interface", "rtl8139"): ("rtl8139",),
+    ("interface", "vmxnet3"): ("vmxnet3",),
+    ("video", "virtio"): (
+        "virtio-vga",
+        "virtio-gpu",
+    ),
+    ("video", "qxl"): ("qxl",),
+    ("video", "vga"): (
+        "VGA",
+        "secondary-vga",
+    ),
+    ("video", "cirrus"): ("cirrus-vga",),
+    ("video", "bochs"): ("bochs-display",),
+    ("input", "usb tablet"): ("usb-tablet",),
+    ("input", "usb mouse"): ("usb-mouse",),
+    ("input", "usb keyboard"): ("usb-kbd",),
+    ("input", "virtio tablet"): ("virtio-tablet",),
+    ("input", "virtio mouse"): ("virtio-mouse",),
+    ("input", "virtio keyboard"): ("virtio-keyboard",),
+    ("serial", "isa-serial"): ("isa-serial",),
+    ("serial", "pci-serial"): ("pci-serial",),
+    ("memballoon", "virtio"): ("virtio-balloon",),
+    ("rng", "virtio"): ("virtio-rng",),
+    ("controller", "usb piix3-uhci"): ("piix3-usb-uhci",),
+    ("controller", "usb qemu-xhci"): ("qemu-xhci",),
+    ("controller", "scsi virtio-scsi"): ("virtio-scsi",),
+    ("controller", "virtio-serial"): ("virtio-serial",),
 }
-"""libvirt's kind and model of a device → QEMU's driver, without the bus (`-pci`) behind it."""
-
-_BUS = r"(-(pci|ccw|device|mmio)(-(non-)?transitional)?|-gl(-pci)?|-vga|)"
+"""libvirt's kind and model of a device → QEMU's drivers, without the bus (`-pci`) behind them."""
 
 WRITE_CACHE = {
     "none": "on",
@@ -162,7 +187,7 @@ def _settings(
         if driver.startswith("vfio"):
             continue  # the host's device is the guest's
         allowed = DRIVERS.get((device.kind, device.model))
-        if allowed is not None and not re.fullmatch(f"(?:{allowed}){_BUS}", driver):
+        if allowed is not None and not any(_is_of(driver, one) for one in allowed):
             yield alias, "model", device.model, driver
         mac = given.get("mac")
         if device.mac is not None and isinstance(mac, str) and mac.lower() != device.mac:
@@ -177,6 +202,11 @@ def _settings(
         wanted = WRITE_CACHE.get(device.cache or "")
         if cache is not None and wanted is not None and cache != wanted:
             yield alias, "write cache", wanted, str(cache)
+
+
+def _is_of(driver: str, name: str) -> bool:
+    """True if a driver is that of a name, on whatever bus: `virtio-net-pci` is of `virtio-net`."""
+    return driver == name or driver.startswith(f"{name}-")
 
 
 def _place(given: Properties) -> tuple[int, int, int] | None:

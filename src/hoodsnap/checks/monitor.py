@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 
 from hoodsnap.agreement import Thing, Told, disagreements
@@ -18,6 +17,7 @@ from hoodsnap.facts.domain.state import ON, DomainState
 from hoodsnap.facts.fact import known, value_of
 from hoodsnap.facts.process.monitor import Monitor
 from hoodsnap.facts.process.process import Process
+from hoodsnap.facts.quantity import is_address
 from hoodsnap.phrase import place
 from hoodsnap.printable import cut
 
@@ -87,11 +87,7 @@ def _console(domain: Domain) -> str | None:
     consoles = [one for one in domain.graphics if one.type == "vnc" and one.port is not None]
     address = consoles[0].listens[0] if len(consoles) == 1 and consoles[0].listens else ""
     # QEMU reports a number where libvirt has a name.
-    return (
-        f"{address}:{consoles[0].port}"
-        if re.fullmatch(r"[\d.]+|[\da-f:]*:[\da-f:]*", address)
-        else None
-    )
+    return f"{address}:{consoles[0].port}" if is_address(address) else None
 
 
 def _display(monitor: Monitor) -> str:

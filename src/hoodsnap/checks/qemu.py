@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import posixpath
-import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
@@ -72,6 +71,9 @@ def _os(name: str) -> Callable[[DomainXML], object]:
 def _sources(paths: Iterable[str]) -> str | None:
     return ", ".join(sorted(paths)) or None
 
+
+SEPARATORS = (".", "-", "_")
+"""Characters between the parts of a program's name."""
 
 SYNONYMS = frozenset(["kvm", "kvm-spice", "qemu-kvm", "qemu"])
 """Names that a distribution links to a program of another name, or gives to a script that starts
@@ -279,7 +281,8 @@ def _program(guest: Guest, process: Process, argv: CommandLine) -> Iterator[Prob
         return
     # A wrapper and a variant have names of their own: .qemu-system-x86_64-wrapped
     short, long = sorted((named.strip("."), runs.strip(".")), key=len)
-    if not re.fullmatch(rf"(.*[._-])?{re.escape(short)}([._-].*)?", long):
+    before, found, after = long.partition(short)
+    if not found or before[-1:] not in ("", *SEPARATORS) or after[:1] not in ("", *SEPARATORS):
         yield problem(
             f"{guest.title}'s process {process.pid} is {exe}, but it was started as {argv.binary}",
             says(process, exe=exe),

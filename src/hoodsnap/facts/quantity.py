@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from ipaddress import ip_address
 
 LARGEST = 1 << 63
 """Limit of counts and bytes: a number this large can't be meant."""
@@ -48,3 +49,12 @@ def _scale(suffix: str) -> int | None:
     if not suffix or power == 0 or suffix[1:] not in ("", "b", "ib"):
         return None
     return int(1000**power if suffix[1:] == "b" else 1024**power)
+
+
+def is_address(text: str) -> bool:
+    """True for an IP address in numbers, and False for a host name."""
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
