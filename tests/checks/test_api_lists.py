@@ -112,5 +112,5 @@ def test_the_zone_of_a_compute_service_is_the_one_of_its_servers(host: RecordedH
     host.set("nova", query, {"services": changed})
 
     assert host.headlines() == [
-        "Service nova-compute on vm is in zone az2 in nova's API, but its host is in zone nova"
+        "Service nova-compute on vm is in zone az2 in nova's API, but its servers are in zone nova"
     ]

@@ -11,6 +11,7 @@ from hoodsnap.check import Problem, Problems, check, problem
 from hoodsnap.checks.traps import EARLIER
 from hoodsnap.evidence import Evidence, Severity, derives, hears
 from hoodsnap.facts.api.listing import ApiList, Item, read_listing
+from hoodsnap.facts.api.server import Server
 from hoodsnap.facts.clock import clock_of, moment
 from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.database.tables import Row, Tables
@@ -128,7 +129,7 @@ def _by_database(cloud: Cloud, answer: Answer, row: Row) -> datetime | None:
 
 
 def _zones(cloud: Cloud, listing: ApiList | None) -> Iterator[Problem]:
-    """Compare the zones of services with the aggregates of their hosts, and with each other.
+    """Compare the zones of services with those of the servers there, and with each other.
 
     One option of nova-api names the zone of all services that are not nova-compute.
     """
@@ -157,25 +158,27 @@ def _zones(cloud: Cloud, listing: ApiList | None) -> Iterator[Problem]:
         placed = _zone_of(cloud, host)
         if placed is not None and placed[0] != own:
             yield problem(
-                f"{name} is in zone {own} in nova's API, but its host is in zone {placed[0]}",
+                f"{name} is in zone {own} in nova's API, but its servers are in zone {placed[0]}",
                 shown,
                 placed[1],
-                TABLE="aggregates",
+                TABLE="services",
             )
 
 
 def _zone_of(cloud: Cloud, host: str) -> tuple[str, Evidence] | None:
-    """Return the zone of a host by its aggregates, or else by the API's servers on it."""
-    found = cloud.instances.hosts.zone_of(host)
-    if found is not None:
-        return found[0], hears(found[1], "aggregate", f"host={host}", zone=found[0])
-    for guest in cloud.guests:
-        server = guest.server
-        if server is not None and server.raw.get("OS-EXT-SRV-ATTR:host") == host:
-            zone = _text(server.raw, "OS-EXT-AZ:availability_zone")
-            if zone is not None:
-                return zone, derives(server, "OS-EXT-AZ:availability_zone", availability_zone=zone)
-    return None
+    """Return the zone that the API shows for all servers on a host; None if they differ.
+
+    availability-zone-differs and request-spec-skew compare them with the host's aggregates.
+    """
+    found: dict[str, Server] = {}
+    for server in cloud.servers.by_uuid.values():
+        zone = _text(server.raw, "OS-EXT-AZ:availability_zone")
+        if zone is not None and server.raw.get("OS-EXT-SRV-ATTR:host") == host:
+            found[zone] = server
+    if len(found) != 1:
+        return None
+    [(zone, server)] = found.items()
+    return zone, derives(server, "OS-EXT-AZ:availability_zone", availability_zone=zone)
 
 
 def _hypervisors(cloud: Cloud) -> Iterator[Problem]:
