@@ -193,11 +193,26 @@ class RecordedHost:
     def row(self, table: str, owner: str, **cells: object) -> None:
         """Set cells of a row in every answer that contains it, so that all snapshots agree.
 
-        Of an instance's state, the API repeats what the row has, as nova-api does.
+        Of the state of an instance and of a move, the API repeats what the row has, as nova-api
+        does.
         """
         if table == "instances":
             self._repeat(owner, cells)
+        if table == "migrations" and "status" in cells:
+            self._move(owner, cells["status"])
         self.cells(table, owner, **cells)
+
+    def _move(self, uuid: str, status: object) -> None:
+        def change(answer: Answer) -> Answer:
+            if answer.layer != "nova" or "/os-migrations" not in answer.query or answer.error:
+                return answer
+            moves = [
+                {**move, "status": status} if move.get("instance_uuid") == uuid else move
+                for move in answer.value["migrations"]
+            ]
+            return _with_value(answer, {**answer.value, "migrations": moves})
+
+        self._change(change)
 
     def _repeat(self, uuid: str, cells: Mapping[str, object]) -> None:
         def repeated(server: dict[str, Any]) -> dict[str, Any]:
