@@ -101,16 +101,3 @@ def test_api_list_differs_about_a_controller(
     _first(host, "os-services", "services", **fields)
 
     assert words in host.headlines()
-
-
-def test_the_zone_of_a_compute_service_is_the_one_of_its_servers(host: RecordedHost) -> None:
-    query = "GET /v2.1/os-services [2.93]"
-    services = host.last("nova", query).value["services"]
-    changed = [
-        item | ({"zone": "az2"} if item["binary"] == "nova-compute" else {}) for item in services
-    ]
-    host.set("nova", query, {"services": changed})
-
-    assert host.headlines() == [
-        "Service nova-compute on vm is in zone az2 in nova's API, but its host is in zone nova"
-    ]

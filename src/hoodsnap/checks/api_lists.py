@@ -9,7 +9,7 @@ from datetime import datetime
 from hoodsnap.bundle import Answer
 from hoodsnap.check import Problem, Problems, check, problem
 from hoodsnap.checks.traps import EARLIER
-from hoodsnap.evidence import Evidence, Severity, derives, hears
+from hoodsnap.evidence import Evidence, Severity, hears
 from hoodsnap.facts.api.listing import ApiList, Item, read_listing
 from hoodsnap.facts.clock import clock_of, moment
 from hoodsnap.facts.cloud.cloud import Cloud
@@ -94,7 +94,7 @@ def _services(cloud: Cloud) -> Iterator[Problem]:
         yield from _apart(name, "service", "services", listing, item, row, pairs)
         if listing is not None:
             yield from _alive(cloud, name, listing, item, row)
-    yield from _zones(cloud, listing)
+    yield from _zones(listing)
 
 
 def _alive(cloud: Cloud, name: str, listing: ApiList, item: Item, row: Row) -> Iterator[Problem]:
@@ -127,55 +127,26 @@ def _by_database(cloud: Cloud, answer: Answer, row: Row) -> datetime | None:
     return answer.at + (clock[1] - clock[0].at) if clock is not None else None
 
 
-def _zones(cloud: Cloud, listing: ApiList | None) -> Iterator[Problem]:
-    """Compare the zones of services with the aggregates of their hosts, and with each other.
-
-    One option of nova-api names the zone of all services that are not nova-compute.
-    """
-    if listing is None:
-        return
-    controllers = [item for item in listing.items if item.get("binary") != "nova-compute"]
-    zones = [zone for item in controllers if (zone := _text(item, "zone")) is not None]
+def _zones(listing: ApiList | None) -> Iterator[Problem]:
+    """Compare the zones of services that are not nova-compute: one option of nova-api names it."""
+    items = listing.items if listing is not None else ()
+    found = [
+        (zone, item)
+        for item in items
+        if item.get("binary") != "nova-compute" and (zone := _text(item, "zone")) is not None
+    ]
+    zones = [zone for zone, _ in found]
     usual = max(sorted(set(zones)), key=zones.count, default=None)
-    for item in listing.items:
-        own, host = _text(item, "zone"), _text(item, "host") or ""
-        name = f"Service {item.get('binary')} on {host}"
-        shown = _heard(listing.answer, "service", item, {"zone": own})
-        if own is None:
-            continue
-        if item in controllers:
-            if own != usual:
-                other = next(one for one in controllers if one.get("zone") == usual)
-                yield problem(
-                    f"{name} is in zone {own} in nova's API, but {other.get('binary')} on "
-                    f"{other.get('host')} is in zone {usual}",
-                    shown,
-                    _heard(listing.answer, "service", other, {"zone": usual}),
-                    TABLE="services",
-                )
-            continue
-        placed = _zone_of(cloud, host)
-        if placed is not None and placed[0] != own:
+    for own, item in found:
+        if own != usual and listing is not None:
+            other = next(one for zone, one in found if zone == usual)
             yield problem(
-                f"{name} is in zone {own} in nova's API, but its host is in zone {placed[0]}",
-                shown,
-                placed[1],
-                TABLE="aggregates",
+                f"Service {item.get('binary')} on {item.get('host')} is in zone {own} in nova's "
+                f"API, but {other.get('binary')} on {other.get('host')} is in zone {usual}",
+                _heard(listing.answer, "service", item, {"zone": own}),
+                _heard(listing.answer, "service", other, {"zone": usual}),
+                TABLE="services",
             )
-
-
-def _zone_of(cloud: Cloud, host: str) -> tuple[str, Evidence] | None:
-    """Return the zone of a host by its aggregates, or else by the API's servers on it."""
-    found = cloud.instances.hosts.zone_of(host)
-    if found is not None:
-        return found[0], hears(found[1], "aggregate", f"host={host}", zone=found[0])
-    for guest in cloud.guests:
-        server = guest.server
-        if server is not None and server.raw.get("OS-EXT-SRV-ATTR:host") == host:
-            zone = _text(server.raw, "OS-EXT-AZ:availability_zone")
-            if zone is not None:
-                return zone, derives(server, "OS-EXT-AZ:availability_zone", availability_zone=zone)
-    return None
 
 
 def _hypervisors(cloud: Cloud) -> Iterator[Problem]:

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 
 from hoodsnap.check import Problem, Problems, check, problem
-from hoodsnap.checks.traps import CAPTURE
 from hoodsnap.evidence import Severity, derives, hears
 from hoodsnap.facts.api.history import (
     ListedAction,
@@ -38,8 +37,8 @@ LATER = ("status", "dest_host", "dest_compute", "dest_node")
 OF_AN_ACTION = ("action", "instance_uuid", "user_id", "project_id")
 """Columns of an action that never change."""
 
-TIMES = ("created_at", "updated_at")
-"""Columns that are times."""
+TIMES = ("created_at",)
+"""Columns of a migration that are times and never change."""
 
 
 @check(Severity.WARNING)
@@ -53,7 +52,7 @@ def histories_apart(cloud: Cloud) -> Problems:
     Authority: Neither, until it is known which database nova-api uses.
 
     Traps: A move in progress changes between the two questions; its state and its destination are
-    compared only if both show the same time of the last change, or times long before.
+    compared only if both show the same time of the last change.
 
     Next: Compare both histories, and find the database that nova-api and nova-conductor use:
 
@@ -94,10 +93,9 @@ def _other_move(cloud: Cloud, listed: ListedMigration, moved: Migration) -> Iter
     uuid = known(lambda: moved.instance_uuid) or ""
     instance = cloud.instances.by_uuid.get(uuid)
     title = (known(lambda: instance.name) if instance is not None else None) or brief(uuid)
-    times = TIMES if _is_one_version(listed, moved) else TIMES[:1]
     for name, own, its in (
         *_apart(names, listed.raw, moved.raw),
-        *_times_apart(times, listed.raw, moved.raw),
+        *_times_apart(TIMES, listed.raw, moved.raw),
     ):
         yield problem(
             f"{title}'s move {brief(listed.uuid)} has {name} {brief(own)} in the nova API, but "
@@ -119,10 +117,7 @@ def _other_action(listed: ListedAction, instance: Instance) -> Iterator[Problem]
         yield from _unknown_action(listed, instance, title, len(actions))
         return
     is_one = _is_one_version(listed, stored)
-    for name, own, its in (
-        *_apart(OF_AN_ACTION, listed.raw, stored.raw),
-        *_times_apart(TIMES[1:] if is_one else (), listed.raw, stored.raw),
-    ):
+    for name, own, its in _apart(OF_AN_ACTION, listed.raw, stored.raw):
         yield _differing(title, listed, stored, (name, own, its))
     if is_one and "message" in listed.raw and "message" in stored.raw:
         said, kept = (str(one.raw.get("message") or "none") for one in (listed, stored))
@@ -167,12 +162,8 @@ def _unknown_action(
 def _is_one_version(
     listed: ListedMigration | ListedAction, stored: Migration | InstanceAction
 ) -> bool:
-    """True if nova did not change the record between the two questions, as its times tell."""
-    one, other = (moment(fact.raw.get("updated_at")) for fact in (listed, stored))
-    if one == other:
-        return True
-    asked = [answer.at for fact in (listed, stored) for answer in fact.said.values()]
-    return one is not None and other is not None and max(one, other) < min(asked) - CAPTURE
+    """True if both sides show the same time of the last change."""
+    return moment(listed.raw.get("updated_at")) == moment(stored.raw.get("updated_at"))
 
 
 def _times_apart(

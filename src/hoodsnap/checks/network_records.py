@@ -13,7 +13,7 @@ from hoodsnap.checks.floating_ips import is_new, promised
 from hoodsnap.checks.info_cache import of_subnet
 from hoodsnap.checks.traps import just_changed
 from hoodsnap.evidence import Evidence, Severity, hears, says
-from hoodsnap.facts.api.port import Port, Ports
+from hoodsnap.facts.api.port import NOT_BOUND, Port, Ports
 from hoodsnap.facts.api.subnet import FloatingIp, Router, Subnet
 from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.fact import is_true, known
@@ -215,6 +215,8 @@ def _of_binding(title: str, port: Port) -> Problems:
     for bound in known(lambda: port.bindings) or ():
         if bound.status != "ACTIVE" or bound.host != port.host:
             continue
+        if port.vif_type in NOT_BOUND:
+            continue  # port-binding-bad reports it
         for name in BINDING:
             own, its = port.raw.get(f"binding:{name}"), bound.raw.get(name)
             if isinstance(own, dict) and isinstance(its, dict):

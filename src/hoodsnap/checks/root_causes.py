@@ -237,6 +237,8 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
     "request-spec-skew": ("availability-zone-differs",),
     # The disk's header names another base image than the one QEMU uses.
     "chain-qmp-vs-ondisk": ("backing-not-image-ref",),
+    # A guest that was given other vCPUs has another topology, too.
+    "vcpu-chain-mismatch": ("machine-or-cpu-drift",),
     # The row was changed, and the API still had the old value.
     "xml-metadata-stale": ("server-copies-differ",),
     "backing-not-image-ref": ("server-copies-differ",),
