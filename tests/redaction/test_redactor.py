@@ -150,6 +150,8 @@ def test_no_id_and_no_name_remains() -> None:
         assert seen
         assert not seen & set(re.findall(looks, written))
     assert {"vm-plain", "lab-net", "lab.tiny", "vm"} <= redactor.identities.names
+    # The host is called like the beginning of two of Open vSwitch's keys.
+    written = re.sub(r"\bvm-(?:uu)?id\b", "", written)
     for name in redactor.identities.names:
         assert not re.search(rf"(?<![A-Za-z0-9_]){re.escape(name)}(?![A-Za-z0-9_])", written)
 

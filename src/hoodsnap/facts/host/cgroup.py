@@ -35,7 +35,7 @@ _MARKS = {
 """Files that show which part an answer holds, in version 2 and version 1."""
 
 _VCPU = re.compile(r"(?:libvirt/)?vcpu\d+/")
-_WHOLE = re.compile(r"(?:libvirt/)?(?!.*/)")
+_WHOLE = re.compile(r"\A(?:libvirt/)?[^/]*\Z")
 
 NO_LIMIT = 1 << 62
 """Bytes. In version 1, a limit this high means no limit: the kernel rounds the maximum."""
