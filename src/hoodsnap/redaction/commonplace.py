@@ -45,7 +45,7 @@ COMMON = words(
     " description create update delete action request response process processes thread task"
     " tasks interface interfaces switch openvswitch container resource resources provider"
     " providers inventory inventories usage usages allocation allocations trait traits generation"
-    " availability zone zones migration migrations attachment mapping mappings connection"
+    " availability_zone availability zone zones migration migrations attachment mapping mappings connection"
     " available creating attaching detaching deleting building stopped suspended rescued resized"
     " shelved reserved maximum minimum virtual physical security_group hypervisors"
     " qemu-system-x86_64 qemu-system-x86 qemu-system libvirt-qemu virtio-net virtio-blk"
