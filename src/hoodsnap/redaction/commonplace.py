@@ -45,9 +45,9 @@ COMMON = words(
     " description create update delete action request response process processes thread task"
     " tasks interface interfaces switch openvswitch container resource resources provider"
     " providers inventory inventories usage usages allocation allocations trait traits generation"
-    " availability_zone availability zone zones migration migrations attachment mapping mappings connection"
+    " availability zone zones migration migrations attachment mapping mappings connection"
     " available creating attaching detaching deleting building stopped suspended rescued resized"
-    " shelved reserved maximum minimum virtual physical security_group hypervisors"
+    " shelved reserved maximum minimum virtual physical security_group hypervisors availability_zone"
     " qemu-system-x86_64 qemu-system-x86 qemu-system libvirt-qemu virtio-net virtio-blk"
 )
 """Words that formats use and that identify nobody. They are kept even if they are a name."""
