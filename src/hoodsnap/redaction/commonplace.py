@@ -47,8 +47,8 @@ COMMON = words(
     " providers inventory inventories usage usages allocation allocations trait traits generation"
     " availability zone zones migration migrations attachment mapping mappings connection"
     " available creating attaching detaching deleting building stopped suspended rescued resized"
-    " shelved reserved maximum minimum virtual physical security_group hypervisors availability_zone"
-    " qemu-system-x86_64 qemu-system-x86 qemu-system libvirt-qemu virtio-net virtio-blk"
+    " shelved reserved maximum minimum virtual physical security_group hypervisors"
+    " availability_zone qemu-system-x86_64 qemu-system-x86 qemu-system libvirt-qemu virtio-net virtio-blk"
 )
 """Words that formats use and that identify nobody. They are kept even if they are a name."""
 
