@@ -48,7 +48,8 @@ COMMON = words(
     " availability zone zones migration migrations attachment mapping mappings connection"
     " available creating attaching detaching deleting building stopped suspended rescued resized"
     " shelved reserved maximum minimum virtual physical security_group hypervisors"
-    " availability_zone qemu-system-x86_64 qemu-system-x86 qemu-system libvirt-qemu virtio-net virtio-blk"
+    " qemu-system-x86_64 qemu-system-x86 qemu-system libvirt-qemu virtio-net virtio-blk"
+    " availability_zone"
 )
 """Words that formats use and that identify nobody. They are kept even if they are a name."""
 
