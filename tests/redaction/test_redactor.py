@@ -58,7 +58,7 @@ def redacted_healthy() -> Bundle:
 
 def told(report: Report, text: Callable[[str], str]) -> Counter[object]:
     """Return every finding, with every text in it rewritten. Pseudonyms sort differently, so lists
-    in texts are compared without their order, and what represents a crowd is not compared."""
+    and evidence are compared without their order, and what represents a crowd is not compared."""
 
     def unordered(value: object) -> tuple[str, ...]:
         return tuple(sorted(re.split("[ ,]+", text(str(value)))))
@@ -72,9 +72,11 @@ def told(report: Report, text: Callable[[str], str]) -> Counter[object]:
             None
             if finding.shared or is_sample(finding)
             else tuple(
-                (piece.layer, piece.noun, text(name), unordered(value))
-                for piece in finding.evidence
-                for name, value in piece.said
+                sorted(
+                    (piece.layer, piece.noun, text(name), unordered(value))
+                    for piece in finding.evidence
+                    for name, value in piece.said
+                )
             ),
         )
         for finding in report.everything()
