@@ -60,7 +60,7 @@ class Trial:
     patience: float = 90.0
     """Seconds after which the finding must have ended."""
     sample: bool = False
-    """Part of `make test-lab`."""
+    """One of the most important: `pytest -m "remedies and lab"` follows only these."""
     alone: bool = False
     """No other fault may be in the lab meanwhile."""
     service: str = ""
