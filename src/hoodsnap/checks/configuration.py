@@ -102,17 +102,7 @@ def _consoles(host: Host, guests: Sequence[Guest]) -> Iterator[Problem]:
         wanted = host.option(kind, "server_listen")
         if not re.fullmatch(r"[0-9a-fA-F.:]+", wanted):
             continue
-        others = []
-        for guest in guests:
-            domain = guest.domain
-            if domain is None or domain.id is None:
-                continue
-            for console in known(lambda domain=domain: domain.graphics) or ():  # type: ignore[misc]
-                for address in console.listens if console.type == kind else ():
-                    if address != wanted and address not in ANY:  # which is an error of its own
-                        others.append(
-                            _Made(guest, address, derives(domain, "graphics", listen=address))
-                        )
+        others = [made for made in _listening(guests, kind) if made.value != wanted]
         yield from _told(host, kind, "server_listen", wanted, others, "a console on")
         wanted = host.option(kind, "server_proxyclient_address")
         yield from _unreachable(host, guests, kind, wanted)
