@@ -44,7 +44,8 @@ def main(arguments: Sequence[str]) -> int:
     started = time.monotonic()
     rows = [_row(count) for count in census(options.layer, _known())]
     declared = [one for one in load() if not options.layer or one.layer in options.layer]
-    unsure = {row.kind for row in _holes(rows, declared, members=False) if row.told}
+    unsure = {row.kind for row in _holes(rows, declared, members=False)}
+    unsure |= {row.kind for row in rows if row.told and not row.is_judged}
     again = {row.kind: row for row in map(_row, alone(_homes(rows, unsure)))}
     rows = [again.get(row.kind, row) for row in rows]
     if options.out:
@@ -136,7 +137,7 @@ def _holes(rows: Iterable[Row], declared: Sequence[Declaration], *, members: boo
             row
             for row in rows
             if not row.is_noticed
-            and (members or not row.is_member)
+            and (members or row.told or not row.is_member)
             and declaration_of(declared, row.kind) is None
         ),
         key=lambda row: row.kind,

@@ -35,6 +35,11 @@ REASONS = (
 )
 """Why nothing needs to notice a change."""
 
+READ_ELSEWHERE = frozenset(
+    ["copy of the same record", "recorded for replay only", "asked only to find others"]
+)
+"""Reasons for a value that the layer has at another place too, which a check reads."""
+
 
 class BadDeclarationError(Exception):
     """A file declares something that it may not. The text names the file and the entry."""

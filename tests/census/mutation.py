@@ -76,6 +76,7 @@ SWITCH = {one: other for a, b in _SWITCHES for one, other in ((a, b), (b, a))}
 
 MAC = re.compile(r"(?:[0-9a-f]{2}:){5}[0-9a-f]{2}", re.I)
 ADDRESS = re.compile(r"\d+\.\d+\.\d+\.\d+")
+_HEX = re.compile(r"0x[0-9a-f]+")
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d")
 
 
@@ -98,6 +99,8 @@ def near_text(value: str) -> str:
         return SWITCH[value]
     if value.isdigit():
         return str(int(value) * 2 + 7)
+    if _HEX.fullmatch(value):
+        return f"0x{int(value, 16) ^ 1:0{len(value) - 2}x}"
     if found := UUID.search(value):
         return value.replace(found[0], _twisted(found[0]))
     if found := MAC.search(value):

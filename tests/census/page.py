@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 
-from tests.census.declared import Declaration, declaration_of
+from tests.census.declared import READ_ELSEWHERE, Declaration, declaration_of
 from tests.census.result import Row
 from tests.census.verdict import Word
 
@@ -33,6 +33,10 @@ def page(rows: Sequence[Row], declared: Sequence[Declaration]) -> Iterator[str]:
     yield "- *silent*: nothing notices, and no reason is given. A check that only can't be decided any more"
     yield "  notices nothing."
     yield ""
+    yield "Of the leaves that another layer reports, too, the declared ones are *read elsewhere*, which"
+    yield "are copies that a program prints again (of a value that is read where it stands first), or"
+    yield "*free to differ*, because the two layers may rightly report different values."
+    yield ""
     yield "Not counted are questions about the columns of nova's tables, which nova's release decides,"
     yield "and values that were withheld."
     yield from ("", "## Layers", "", *_layers([row for row in rows if not row.is_member], declared))
@@ -50,9 +54,9 @@ def page(rows: Sequence[Row], declared: Sequence[Declaration]) -> Iterator[str]:
 def _layers(rows: Sequence[Row], declared: Sequence[Declaration]) -> Iterator[str]:
     yield (
         "| layer | kinds of leaves | judged | joined | shown | declared | silent |"
-        " reported by another layer | of these judged |"
+        " reported by another layer | of these judged | read elsewhere | free to differ | left |"
     )
-    yield "|---|---|---|---|---|---|---|---|---|"
+    yield f"|{'---|' * 12}"
     for layer in dict.fromkeys([*LAYERS, *(row.kind.layer for row in rows)]):
         of_layer = [row for row in rows if row.kind.layer == layer]
         if of_layer:
@@ -65,12 +69,19 @@ def _line(title: str, rows: Sequence[Row], declared: Sequence[Declaration]) -> s
     left = [row for row in rows if not row.is_noticed]
     named = sum(declaration_of(declared, row.kind) is not None for row in left)
     told = [row for row in rows if row.told]
+    reasons = [_reason(row, declared) for row in told if not row.is_judged]
+    elsewhere, open_ = sum(reason in READ_ELSEWHERE for reason in reasons), reasons.count("")
     cells = (
         *(title, len(rows), words.count(Word.JUDGED), words.count(Word.JOINED)),
-        *(words.count(Word.SHOWN), named, len(left) - named, len(told)),
-        sum(row.is_judged for row in told),
+        *(words.count(Word.SHOWN), named, len(left) - named, len(told), len(told) - len(reasons)),
+        *(elsewhere, len(reasons) - elsewhere - open_, open_),
     )
     return f"| {' | '.join(map(str, cells))} |"
+
+
+def _reason(row: Row, declared: Sequence[Declaration]) -> str:
+    found = declaration_of(declared, row.kind)
+    return found.reason if found is not None else ""
 
 
 def _things(rows: Iterable[Row]) -> Iterator[str]:

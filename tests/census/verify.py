@@ -38,7 +38,8 @@ def verify(
             for kind in sorted(kinds - known):
                 yield f"{layer}\t{question}\t{kind.path}\tis new in {name}: run `make census`"
     for row in wanted:
-        if not (row.is_noticed or row.is_member) and declaration_of(declared, row.kind) is None:
+        counts = not row.is_noticed and (bool(row.told) or not row.is_member)
+        if counts and declaration_of(declared, row.kind) is None:
             yield f"{_named(row)}\tis {row.word.name.lower()}, and not declared"
     workers = len(os.sched_getaffinity(0))
     with multiprocessing.get_context("fork").Pool(workers, begin) as pool:

@@ -164,9 +164,9 @@ def _hypervisors(cloud: Cloud) -> Iterator[Problem]:
                 *("vcpus", "memory_mb", "local_gb"),
             )
         }
+        pairs["cpu_info"] = (_processor(item.get("cpu_info")), _processor(cells.get("cpu_info")))
         if listing is not None and _is_settled(cloud, listing.answer, row):
             pairs |= {key: (item.get(key), cells.get(key)) for key in IN_USE}
-            pairs["cpu_info"] = (_document(item.get("cpu_info")), _document(cells.get("cpu_info")))
         elif _is_about(*pairs["local_gb"]):
             del pairs["local_gb"]
         pairs["id"] = (_text(item, "id"), _text(cells, "uuid"))
@@ -200,13 +200,17 @@ def _is_settled(cloud: Cloud, listed: Answer, row: Row) -> bool:
     return written < asked - EARLIER
 
 
-def _document(value: object) -> object:
-    """Return a JSON document, which old microversions and the database have as a text; None if it
-    can't be read."""
+def _processor(value: object) -> object:
+    """Return the JSON document about a processor, which old microversions and the database have as
+    a text; a text that can't be read stays one. nova keeps the features as a set, so they have no
+    order."""
     try:
-        return json.loads(value) if isinstance(value, str) else value
+        document = json.loads(value) if isinstance(value, str) else value
     except ValueError:
-        return None
+        return value
+    if not isinstance(document, dict) or not isinstance(document.get("features"), list):
+        return document
+    return document | {"features": sorted(map(str, document["features"]))}
 
 
 def _is_about(one: object, other: object) -> bool:

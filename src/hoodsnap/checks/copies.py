@@ -8,6 +8,7 @@ from typing import Any
 
 from hoodsnap.agreement import Thing, Told, disagreements
 from hoodsnap.check import Problem, Problems, check, problem
+from hoodsnap.checks.legal_states import LEGAL
 from hoodsnap.checks.traps import (
     CAPTURE,
     building,
@@ -136,6 +137,12 @@ def _name_from_id(instance: Instance) -> str | None:
     return f"instance-{instance.id:08x}" if instance.id is not None else None
 
 
+def _status_of_row(instance: Instance) -> str | None:
+    """Return the status that the API makes of the row's vm_state; a task may make another one."""
+    legal = LEGAL.get(text(instance.raw, "vm_state") or "")
+    return legal.status if legal is not None and not text(instance.raw, "task_state") else None
+
+
 def _domain_name(server: Server) -> str | None:
     name = server.raw.get("OS-EXT-SRV-ATTR:instance_name")
     # Another template in nova.conf makes other names.
@@ -169,6 +176,13 @@ SERVER = (
     Thing("reservation", (_row("reservation_id"), _api("OS-EXT-SRV-ATTR:reservation_id"))),
     Thing("image", (_row("image_ref"), _api("id", "image"))),
     Thing("vm_state", (_row("vm_state"), _api("OS-EXT-STS:vm_state"))),
+    Thing(
+        "status",
+        (
+            Told("instance", "its row's vm_state", "status", _status_of_row),
+            Told("server", "nova's API", "status", lambda server: server.status or None),
+        ),
+    ),
     Thing(
         "power_state",
         (_whole("power_state", or_zero=True), _number("OS-EXT-STS:power_state")),
