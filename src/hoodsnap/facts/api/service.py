@@ -19,26 +19,19 @@ LIST = re.compile(r"GET /v2(?:\.1)?(?:/[0-9a-f]+)?/os-services(?: \[.*)?")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class ListedService(Fact):
-    """One service of the list."""
+class ReportingService(Fact):
+    """One service of an API's list of the daemons that report to it."""
 
-    layer: ClassVar[Layer] = NOVA
-    noun: ClassVar[str] = "service"
     raw: Mapping[str, object]
-
-    def where(self, name: str) -> tuple[Answer | None, str]:
-        """Return the answer and the place in it, which starts with the service's id."""
-        answer, place = super().where(name)
-        return answer, f"services[id={self.raw.get('id')}].{place}"
 
     @property
     def binary(self) -> str:
-        """`nova-compute`, `nova-conductor` …"""
+        """`nova-compute`, `nova-conductor`, `cinder-volume` …"""
         return text(self.raw, "binary") or ""
 
     @property
     def host(self) -> str:
-        """Name of the service's host in nova."""
+        """Name of the service's host; of cinder's volume service `host@backend`."""
         return text(self.raw, "host") or ""
 
     @property
@@ -57,14 +50,27 @@ class ListedService(Fact):
         return text(self.raw, "disabled_reason")
 
     @property
-    def forced_down(self) -> bool:
-        """True if an operator forced it down (microversion 2.11 and later)."""
-        return self.raw.get("forced_down") is True
-
-    @property
     def updated_at(self) -> datetime | None:
         """Time of its last report; None if it can't be read."""
         return moment(text(self.raw, "updated_at"))
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ListedService(ReportingService):
+    """One service of nova's list."""
+
+    layer: ClassVar[Layer] = NOVA
+    noun: ClassVar[str] = "service"
+
+    def where(self, name: str) -> tuple[Answer | None, str]:
+        """Return the answer and the place in it, which starts with the service's id."""
+        answer, place = super().where(name)
+        return answer, f"services[id={self.raw.get('id')}].{place}"
+
+    @property
+    def forced_down(self) -> bool:
+        """True if an operator forced it down (microversion 2.11 and later)."""
+        return self.raw.get("forced_down") is True
 
     @property
     def seconds_silent(self) -> float:

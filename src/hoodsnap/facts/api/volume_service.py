@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import ClassVar
 
 from hoodsnap.bundle import Answer, Bundle
 from hoodsnap.facts.api.body import items_of
-from hoodsnap.facts.clock import moment
-from hoodsnap.facts.fact import Fact, UnheardError, text
+from hoodsnap.facts.api.service import ReportingService
+from hoodsnap.facts.fact import UnheardError, text
 from hoodsnap.facts.layer import CINDER, Layer
 
 LIST = re.compile(r"GET /v[23](?:/[0-9a-f]+)?/os-services(?: \[.*)?")
@@ -19,42 +18,16 @@ LIST = re.compile(r"GET /v[23](?:/[0-9a-f]+)?/os-services(?: \[.*)?")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class VolumeService(Fact):
-    """One service of the list."""
+class VolumeService(ReportingService):
+    """One service of cinder's list."""
 
     layer: ClassVar[Layer] = CINDER
     noun: ClassVar[str] = "cinder service"
-    raw: Mapping[str, object]
 
     def where(self, name: str) -> tuple[Answer | None, str]:
         """Return the answer and the place in it, which starts with the binary and the host."""
         answer, place = super().where(name)
         return answer, f"services[{self.raw.get('binary')} {self.raw.get('host')}].{place}"
-
-    @property
-    def binary(self) -> str:
-        """`cinder-volume`, `cinder-scheduler`, `cinder-backup`."""
-        return text(self.raw, "binary") or ""
-
-    @property
-    def host(self) -> str:
-        """Name of the host; of a volume service `host@backend`."""
-        return text(self.raw, "host") or ""
-
-    @property
-    def state(self) -> str:
-        """`up`, or `down` if it has not reported for `service_down_time`."""
-        return text(self.raw, "state") or ""
-
-    @property
-    def status(self) -> str:
-        """`enabled` or `disabled`."""
-        return text(self.raw, "status") or ""
-
-    @property
-    def disabled_reason(self) -> str | None:
-        """Reason why it is disabled; None if none was given."""
-        return text(self.raw, "disabled_reason")
 
     @property
     def backend_state(self) -> str | None:
@@ -76,11 +49,6 @@ class VolumeService(Fact):
     def cluster(self) -> str | None:
         """Name of its cluster, whose services replace each other; None without one."""
         return text(self.raw, "cluster") if "cluster" in self.raw else None
-
-    @property
-    def updated_at(self) -> datetime | None:
-        """Time of its last report; None if it can't be read."""
-        return moment(text(self.raw, "updated_at"))
 
     @property
     def asked(self) -> datetime:
