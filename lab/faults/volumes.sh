@@ -144,3 +144,8 @@ set_card() { row "update nova.instance_system_metadata set value='$1' where inst
 b_db_image_card() { set_card e1000; }
 c_db_image_card() { [ "$(row "select value from nova.instance_system_metadata where instance_uuid='$u' and \`key\`='image_hw_vif_model'")" = e1000 ]; }
 f_db_image_card() { set_card virtio; }
+
+fault volume-migrating vm-data "cinder has been migrating the volume for nine hours, as after cinder-volume was restarted; nothing copies it" "nothing; cinder refuses to extend, detach or delete it"
+b_volume_migrating() { keep_volume_time; set_volume "migration_status='migrating', updated_at=utc_timestamp() - interval 9 hour"; }
+c_volume_migrating() { volume_is "migration_status='migrating'"; }
+f_volume_migrating() { set_volume "migration_status=NULL, updated_at='$(saved at)'"; }

@@ -214,6 +214,15 @@ def test_address_used_twice(host: RecordedHost) -> None:
     assert any(step.startswith(f"ip -n {name} address del {ip}/24 dev tap") for step in steps)
 
 
+def test_a_floating_ip_of_a_guest_is_on_the_host(host: RecordedHost) -> None:
+    listed = json.loads(json.dumps(host.last("neutron", "GET /v2.0/floatingips?limit=1000").value))
+    ip = next(one for one in listed["floatingips"] if one["port_id"])["floating_ip_address"]
+    _give(host, "ip -j address", "br-ex", ip)
+
+    [line] = host.headlines()
+    assert line.endswith(f"'s floating IP {ip} is also on host {host.name}'s device br-ex")
+
+
 def test_another_network_may_have_the_same_address(host: RecordedHost) -> None:
     ip = _port(host, "vm-plain")["fixed_ips"][0]["ip_address"]
     [other] = [

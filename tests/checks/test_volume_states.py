@@ -78,6 +78,27 @@ def test_a_migration_that_never_ended_is_stuck(host: RecordedHost) -> None:
     assert headline.startswith("vm-data's volume data-vol has been migrating to another backend")
 
 
+def test_a_migration_that_nothing_copies_is_stuck(host: RecordedHost) -> None:
+    volume, _ = host.volume("vm-data")
+    since = {"updated_at": "2026-11-25T08:00:00.000000"}
+    volume_says(host, volume, **since, **{"os-vol-mig-status-attr:migstat": "migrating"})
+
+    assert named(host) == ["volume-stuck of vm-data"]
+    advised = commands(host, "volume-stuck")
+    assert f"cinder reset-state --reset-migration-status {volume}" in advised
+    assert not any("--state" in command for command in advised)
+
+
+def test_a_migration_that_libvirt_copies_may_take_a_day(host: RecordedHost) -> None:
+    volume, _ = host.volume("vm-data")
+    since = {"updated_at": "2026-11-25T08:00:00.000000"}
+    volume_says(host, volume, **since, **{"os-vol-mig-status-attr:migstat": "migrating"})
+    job = {"type": 2, "cur": 1, "end": 9}
+    host.set("libvirt", f"virsh blockjob {host.domain('vm-data')} vdb", job)
+
+    assert "volume-stuck of vm-data" not in named(host)
+
+
 def test_a_volume_in_use_for_days_is_not_stuck(host: RecordedHost) -> None:
     stuck(host, "in-use")
 

@@ -179,6 +179,67 @@ def vnc_port_conflict_or_exposed(
         yield from _stale_tokens(claimed, guest, domain, instance)
 
 
+@check(Severity.WARNING, traps=[task_in_flight, migrating])
+def port_opened_in_qemu(guest: Guest, host: Host, domain: Domain, process: Process) -> Problems:
+    """The guest's QEMU listens on a TCP port that its definition does not have.
+
+    Somebody made the running QEMU listen: a backup program that reads a disk through QEMU's NBD
+    server (`virsh backup-begin` in pull mode), a debugger, a second monitor. Whoever reaches the
+    port reads or changes the guest's disk or memory, mostly without a password (an error if the
+    port is open beyond the host). A forgotten backup also keeps a file that grows with each write
+    of the guest.
+
+    Authority: The kernel, for which process listens where.
+
+    Traps: A live migration uses ports of its own. Consoles and serial lines are in the definition.
+
+    Next: Check who is connected, and whether libvirt runs a backup:
+
+        ss -tnp | grep PID
+        virsh domjobinfo NAME
+        virsh backup-dumpxml NAME
+
+    Ask who runs the backup. If nobody does, end it, which closes the port and removes the file that
+    grew; the guest keeps running:
+
+        virsh domjobabort NAME
+
+    If libvirt runs none, somebody gave the command to QEMU's monitor behind libvirt's back, or on
+    QEMU's command line (`<qemu:commandline>`). Find out who, and keep others from the port meanwhile.
+
+    It worked if QEMU does not listen there any more:
+
+        ss -Hltnp "sport = :OPENED"
+
+    Not yet: Do not reboot the guest: it ends a backup that somebody may need. Do not remove the
+    file that the backup writes while QEMU has it open.
+
+    Source: libvirt, "Efficient live full disk backup"; QEMU docs, "nbd-server-start", "gdbserver".
+    """
+    if domain.id is None:
+        return
+    answer = host.hypervisor.answer("kernel", LISTENERS)
+    known_ports = {console.port for console in (*domain.graphics, *process.graphics)}
+    for port, listeners in sorted(host.hypervisor.listeners.items()):
+        own = [one for one in listeners if one.pid == process.pid]
+        if not own or answer is None or port in known_ports or port in domain.xml.ports:
+            continue
+        at = several(sorted({one.address for one in own}))
+        inside = all(one.address.startswith("127.") or one.address == "::1" for one in own)
+        yield problem(
+            f"{guest.title}'s QEMU (PID {process.pid}) listens on port {port} at {at}, which its "
+            "definition does not have",
+            hears(answer, "kernel", str(port), listening_pid=process.pid, listening_at=at),
+            says(domain, name=domain.name, graphics=_ports(domain)),
+            severity=Severity.WARNING if inside else Severity.ERROR,
+            OPENED=port,
+        )
+
+
+def _ports(domain: Domain) -> str:
+    return several(f"port {console.port}" for console in domain.graphics) or "none"
+
+
 def _conflicts(
     guest: Guest, claimed: _Claimed, domain: Domain, process: Process, console: Graphics
 ) -> Iterator[Problem]:

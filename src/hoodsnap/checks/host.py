@@ -169,7 +169,8 @@ def service_state_skew(host: Host, cloud: Cloud) -> Problems:
 
     Guests keep running, so the fault goes unnoticed: commands for them fail or are never carried
     out, and an operator may consider the host dead and evacuate guests that still run. A service
-    that was forced down counts as down until it is set up again, even if nova-compute works.
+    that was forced down counts as down until it is set up again, even if nova-compute works. A host
+    that is mapped to no cell gets no new servers, and can't be disabled or enabled.
 
     Authority: The host, for what runs; nova's records, for what operators have set.
 
@@ -201,9 +202,10 @@ def service_state_skew(host: Host, cloud: Cloud) -> Problems:
 
         openstack --os-compute-api-version 2.11 compute service set --up FORCED_DOWN nova-compute
 
-    If the host has no host mapping, map it to its cell, which places servers on the host:
+    If the host has no host mapping, map it to its cell, which places servers on the host. The list
+    of services is compared, because nova marks a compute node as mapped for ever:
 
-        nova-manage cell_v2 discover_hosts --cell_uuid CELL
+        nova-manage cell_v2 discover_hosts --by-service --cell_uuid CELL
 
     It worked if the service is enabled and up:
 

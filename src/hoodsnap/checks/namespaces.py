@@ -11,7 +11,7 @@ from hoodsnap.check import Problem, Problems, check, problem
 from hoodsnap.checks.traps import just_changed, passed_through
 from hoodsnap.evidence import Severity, hears, says
 from hoodsnap.facts.api.port import Port
-from hoodsnap.facts.api.subnet import Router
+from hoodsnap.facts.api.subnet import FloatingIp, Router
 from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host
@@ -275,13 +275,14 @@ def address_used_twice(host: Host, cloud: Cloud) -> Problems:
     Authority: neutron, for which port has the address.
 
     Traps: Two networks may have the same addresses: only devices in the guest's own network count.
-    A port that neutron just changed.
+    A port that neutron just changed. The router of a floating IP has its address, too.
 
     Next: Check which device has the address, and which port:
 
         ip -n NAMESPACE address
         ip -brief address
         openstack port list --fixed-ip ip-address=ADDRESS --long
+        openstack floating ip show FLOATING_IP
 
     If the device belongs to neutron's DHCP server or router, remove the address from the device;
     neutron has other addresses for it:
@@ -303,10 +304,13 @@ def address_used_twice(host: Host, cloud: Cloud) -> Problems:
     Source: neutron agent/linux/dhcp.py `DeviceManager.setup`; RFC 5227.
     """
     owned: dict[str, list[tuple[Guest, Port, str]]] = {}
+    floating: dict[str, list[tuple[Guest, FloatingIp]]] = {}
     for guest in cloud.guests_of(host):
         for port in guest.ports or ():
             for ip in () if just_changed(port) else port.addresses:
                 owned.setdefault(_plain(ip), []).append((guest, port, port.network_id or ""))
+            for leads in cloud.ports.floating.get(port.id, ()):
+                floating.setdefault(_plain(leads.address), []).append((guest, leads))
     for name, space in sorted(host.network.namespaces.items()):
         devices = known(lambda: space.devices) or {}  # noqa: B023
         for device, prefixed in ((one, ip) for one in devices for ip in devices[one]):
@@ -322,8 +326,18 @@ def address_used_twice(host: Host, cloud: Cloud) -> Problems:
             if device == port.tap or (physical is not None and bridges.get(device) == physical):
                 assert own is not None  # noqa: S101 (else there is no device)
                 yield _duplicate(host, guest, port, own[1], None, device, prefixed)
+        for guest, leads in floating.get(_plain(prefixed.partition("/")[0]), ()):
+            if own is not None and _leads_to(cloud, bridges.get(device), leads):
+                yield _of_floating_ip(host, guest, leads, own[1], device, prefixed)
     if not host.network.namespaces and own is None:
         raise UnheardError("the host's addresses were not collected")
+
+
+def _leads_to(cloud: Cloud, physical: str | None, leads: FloatingIp) -> bool:
+    """True if a bridge's physical network may be the one of a floating IP."""
+    network = cloud.ports.networks.get(leads.outside or "")
+    its = known(lambda: network.physical) if network is not None else None
+    return physical is not None and its in (None, physical)
 
 
 def _network_in(host: Host, name: str, device: str) -> str | None:
@@ -358,9 +372,27 @@ def _duplicate(
         hears(answer, "namespace" if name else "host", name or device, **{device: prefixed}),
         NAMESPACE=name or "",
         ADDRESS=ip,
+        FLOATING_IP="",
         PREFIXED=prefixed,
         DEVICE=device if name else "",
         OWN_DEVICE="" if name else device,
+    )
+
+
+def _of_floating_ip(
+    host: Host, guest: Guest, leads: FloatingIp, answer: Answer, device: str, prefixed: str
+) -> Problem:
+    place = f"floatingips[id={leads.id}].floating_ip_address"
+    return problem(
+        f"{guest.title}'s floating IP {leads.address} is also on host {host.name}'s device {device}",
+        hears(leads.answer, "floating IP", place, address=leads.address, fixed=leads.fixed),
+        hears(answer, "host", device, **{device: prefixed}),
+        NAMESPACE="",
+        ADDRESS=leads.address,
+        FLOATING_IP=leads.address,
+        PREFIXED=prefixed,
+        DEVICE="",
+        OWN_DEVICE=device,
     )
 
 

@@ -256,7 +256,8 @@ def snapshot_or_blockjob_residue(
     After an external snapshot, the guest writes to a file that nova does not know. The next hard
     reboot goes back to the old file, and everything written since is lost (an error). A snapshot's
     metadata keeps libvirt from removing the domain. A snapshot inside a disk's file takes space,
-    and a resize or migration loses it. A copy that never ends fills the storage.
+    and a resize or migration loses it. A copy that never ends fills the storage. So does a backup
+    whose program died: QEMU saves in a file what the guest overwrites.
 
     Authority: libvirt; QEMU, for the files that it has open.
 
@@ -276,6 +277,11 @@ def snapshot_or_blockjob_residue(
     Then, if nobody needs a copy that is in progress, end the copy, which keeps the disk as it is:
 
         virsh blockjob NAME COPIED --abort
+
+    If nobody needs a backup that is in progress, end it:
+
+        virsh backup-dumpxml BACKED_UP
+        virsh domjobabort BACKED_UP
 
     If nobody needs a snapshot in libvirt's list, make libvirt forget it, which keeps the disk as it
     is, with the snapshot's data in it:
@@ -315,6 +321,7 @@ def snapshot_or_blockjob_residue(
                 severity=Severity.ERROR,
                 TARGET=disk.target,
                 COPIED="",
+                BACKED_UP="",
                 SNAPSHOT="",
                 INSIDE="",
                 HOLDER="",
@@ -331,7 +338,8 @@ def snapshot_or_blockjob_residue(
             *([derives(domain, "disks", copied_to=copy)] if copy is not None else []),
             severity=severity,
             TARGET=target,
-            COPIED=target,
+            COPIED="" if job.startswith("backup") else target,
+            BACKED_UP=domain.name if job.startswith("backup") else "",
             SNAPSHOT="",
             INSIDE="",
             HOLDER="",
@@ -343,6 +351,7 @@ def snapshot_or_blockjob_residue(
             says(domain, snapshots=", ".join(domain.snapshots)),
             TARGET=first,
             COPIED="",
+            BACKED_UP="",
             SNAPSHOT=domain.snapshots[0],
             INSIDE="",
             HOLDER="",
@@ -369,6 +378,7 @@ def _inside(guest: Guest, domain: Domain) -> Iterator[Problem]:
                     (it.target for it in domain.definition.disks if it.source == image.path), None
                 ),
                 COPIED="",
+                BACKED_UP="",
                 SNAPSHOT="",
                 INSIDE=unknown[0] if domain.state == DomainState.SHUTOFF else "",
                 HOLDER=image.path,

@@ -245,6 +245,11 @@ def tap_missing_or_miswired(
 
         ip link set DEVICE up
 
+    If only the VLAN is wrong, restart neutron's agent, which wires all taps of the host again
+    without interrupting the others:
+
+        systemctl restart REWIRING
+
     If Open vSwitch does not have the port's id, set it, and the agent wires the tap:
 
         ovs-vsctl set Interface UNMARKED external_ids:iface-id=PORT
@@ -300,6 +305,7 @@ def tap_missing_or_miswired(
                 TAP=card.target,
                 LINK=link or "",
                 DEVICE="",
+                REWIRING="",
                 UNMARKED="",
                 PORT=port_id,
                 LOST_PORT=lost,
@@ -309,7 +315,8 @@ def tap_missing_or_miswired(
         wrong = (*_kernels(guest, card, tap, process, held), *_switch(guest, tap, port))
         if wrong:
             marks = any(one.of_id for one in wrong)
-            mended = marks or [one.fault for one in wrong] == ["is down"]
+            rewired = all(one.of_vlan for one in wrong)
+            mended = marks or rewired or [one.fault for one in wrong] == ["is down"]
             lost, replugged = ("", "") if mended else _lost(guest, port_id)
             yield problem(
                 f"{guest.title}'s tap {card.target} {wrong[0].fault}",
@@ -318,6 +325,7 @@ def tap_missing_or_miswired(
                 TAP=card.target,
                 LINK="",
                 DEVICE=card.target if not tap.up else "",
+                REWIRING="neutron-openvswitch-agent" if rewired else "",
                 UNMARKED=card.target if marks else "",
                 PORT=port_id,
                 LOST_PORT=lost,
@@ -331,6 +339,8 @@ class _Fault(NamedTuple):
     fault: str
     """Predicate of a sentence about the tap: `is down`."""
     evidence: Evidence
+    of_vlan: bool = False
+    """The tap is wired, but to another VLAN: the agent mends that."""
     of_id: bool = False
     """The tap has no id of a port in Open vSwitch, or another port's: setting it mends the tap."""
 
@@ -437,11 +447,11 @@ def _switch(guest: Guest, tap: Tap | None, port: Port | None) -> Iterator[_Fault
         yield _Fault(fault, named, of_id=True)
     if _of(lambda: tap.is_dead and port.admin_state_up):
         tag = says(tap, name=tap.name, tag=tap.tag)
-        yield _Fault(f"is in the dead VLAN {tap.tag}, but its port is up", tag)
+        yield _Fault(f"is in the dead VLAN {tap.tag}, but its port is up", tag, of_vlan=True)
     # The agent sets a tap's tag before it reports its port as up.
     if _of(lambda: tap.tag is None and port.status == "ACTIVE" and _has_tags(host, tap)):
         none = says(tap, name=tap.name, tag=None)
-        yield _Fault("has no VLAN in Open vSwitch, unlike the other taps", none)
+        yield _Fault("has no VLAN in Open vSwitch, unlike the other taps", none, of_vlan=True)
     if _of(lambda: port.bridge is not None and tap.bridge not in (None, port.bridge)):
         fault = f"is on bridge {tap.bridge}, but neutron expects {port.bridge}"
         yield _Fault(fault, says(tap, name=tap.name, bridge=tap.bridge))

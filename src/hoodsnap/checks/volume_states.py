@@ -20,7 +20,7 @@ from hoodsnap.facts.api.volume import GONE, Attachment, Volume
 from hoodsnap.facts.clock import moment
 from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.cloud.guest import Guest
-from hoodsnap.facts.cloud.volume_owners import VolumeOwners
+from hoodsnap.facts.cloud.volume_owners import PluggedVolume, VolumeOwners
 from hoodsnap.facts.database.instance import Instance
 from hoodsnap.facts.fact import UnheardError, caught, known
 from hoodsnap.phrase import brief, several
@@ -30,6 +30,10 @@ BRIEF = timedelta(hours=1)
 
 LONG = timedelta(days=3)
 """Longer than cinder takes to copy or to erase a volume."""
+
+QUIET = timedelta(hours=6)
+"""Longer than a storage takes to move a volume by itself while a guest uses it. If the storage does
+not, QEMU copies the volume, and libvirt reports the copy."""
 
 COPIES = frozenset(
     (
@@ -99,9 +103,17 @@ def volume_stuck(guest: Guest, volumes: tuple[Volume, ...]) -> Problems:
 
         openstack volume set --state STATE VOLUME
 
-    It worked if the volume has that status, and its attachments are those of nova:
+    If nothing copies a migrating volume any more, end the migration in cinder's record; the data
+    stays where it is. The volume that was to replace it is in the list too, and can be deleted if
+    no server has it:
 
-        openstack volume show VOLUME -c status -c attachments
+        virsh blockjob NAME TARGET --info
+        cinder reset-state --reset-migration-status MIGRATING
+        openstack volume list --all-projects --long
+
+    It worked if the volume has that status, no migration, and nova's attachments:
+
+        openstack volume show VOLUME -c status -c migration_status -c attachments
         openstack server volume list UUID
 
     Not yet: Do not set the status to available while a guest has the volume: cinder would allow
@@ -113,7 +125,7 @@ def volume_stuck(guest: Guest, volumes: tuple[Volume, ...]) -> Problems:
     """
     for volume in volumes:
         plugged = guest.storage.plugged(volume.id)
-        words = known(lambda volume=volume: _stuck(volume))  # type: ignore[misc]
+        words = known(lambda volume=volume: _stuck(volume, plugged))  # type: ignore[misc]
         if words is None and plugged and guest.storage.mapped(volume.id):
             words = _unfit(volume)
         if words is None or (volume.status == "reserved" and _is_shelved(guest)):
@@ -123,14 +135,23 @@ def volume_stuck(guest: Guest, volumes: tuple[Volume, ...]) -> Problems:
         rows = guest.storage.mapped(volume.id)
         held = _held_by(guest.storage, volume)
         title = guest.storage.volumes.title_of(volume.id)
+        moving = volume.status == "in-use" and _migration(volume) is not None
         yield problem(
             f"{guest.title}'s {title} {words}; {_held_in_words(bool(rows), bool(plugged), held)}",
-            says(volume, id=volume.id, status=volume.status, updated_at=volume.updated_at),
+            says(
+                volume,
+                id=volume.id,
+                status=volume.status,
+                **({"migration_status": _migration(volume)} if moving else {}),
+                updated_at=volume.updated_at,
+            ),
             *(says(row, volume_id=row.volume_id, device_name=row.device_name) for row in rows),
             *(says(one.domain, uuid=one.domain.uuid).and_so(volume=volume.id) for one in plugged),
             *(says(one, id=one.id, status=one.status, instance=one.instance) for one in held),
             VOLUME=volume.id,
-            STATE=_right_status(volume, bool(rows or plugged)),
+            STATE="" if moving else _right_status(volume, bool(rows or plugged)),
+            MIGRATING=volume.id if moving else "",
+            TARGET=plugged[0].disk.target if moving and plugged else "",
             ATTACHMENT="" if rows or plugged or len(held) != 1 else held[0].id,
         )
 
@@ -226,8 +247,11 @@ def _owned(cloud: Cloud) -> frozenset[str]:
     return frozenset(volume.id for guest in guests for volume in guest.volumes or ())
 
 
-def _stuck(volume: Volume) -> str | None:
-    """Return the volume's status in words, if its operation ended badly or should have ended."""
+def _stuck(volume: Volume, plugged: tuple[PluggedVolume, ...] = ()) -> str | None:
+    """Return the volume's status in words, if its operation ended badly or should have ended.
+
+    `plugged` are the active domains that have the volume: these would copy it.
+    """
     status, asked = volume.status, volume.said["body"].at
     if status in FAILED:
         lasts = _for(volume, asked)
@@ -238,6 +262,8 @@ def _stuck(volume: Volume) -> str | None:
         return None
     moving = _migration(volume)
     limit = LONG if status in COPIES or moving else BRIEF if status in STEPS else None
+    if moving and status == "in-use" and plugged and not any(map(_is_copied, plugged)):
+        limit = QUIET
     if limit is None or asked - since < limit:
         return None
     state = status if status in COPIES | STEPS else f"{moving} to another backend"
@@ -254,6 +280,10 @@ def _unfit(volume: Volume) -> str | None:
 def _for(volume: Volume, asked: datetime) -> str:
     since = moment(volume.updated_at)
     return "" if since is None else f" {phrase.since(since, asked)}"
+
+
+def _is_copied(one: PluggedVolume) -> bool:
+    return one.disk.target in one.domain.block_jobs
 
 
 def _migration(volume: Volume) -> str | None:

@@ -29,6 +29,7 @@ PLACEHOLDERS: Mapping[str, str] = {
     "AGENT": "id of the agent, from `openstack network agent list`",
     "ALLOWED": "memory limit in KiB; -1 for no limit",
     "ATTACHMENT": "id of the attachment in cinder",
+    "BACKED_UP": "name of the domain, if libvirt runs a backup of it",
     "BASE": "path of the base image",
     "BINARY": "path of the QEMU binary",
     "BUILT": "UUID of the server whose build request is left",
@@ -82,6 +83,7 @@ PLACEHOLDERS: Mapping[str, str] = {
     "MAP": "name of the multipath map",
     "MISREAD": "path of the disk, if its two definitions have different formats",
     "MISSING": "path at which the file is missing",
+    "MIGRATING": "id of the volume that cinder is migrating",
     "MODE": "change of the mode, such as a+x",
     "NAMESPACE": "name of the network namespace",
     "NETWORK": "id of the network",
@@ -92,6 +94,7 @@ PLACEHOLDERS: Mapping[str, str] = {
     "ONCE": "name of the domain, if libvirt starts it once",
     "OPTION": "name of the option in nova.conf",
     "OTHER": "UUID of the other server",
+    "OPENED": "TCP port on which QEMU listens",
     "OTHER_FLAVOR": "name of a flavor to resize to",
     "OTHER_PID": "process id of the other QEMU",
     "OWN_DEVICE": "name of the host's network device",
@@ -115,6 +118,7 @@ PLACEHOLDERS: Mapping[str, str] = {
     "RESCUED": "UUID of the server, if it is in rescue",
     "RESIZE_FOLDER": "path of the server's folder that ends in _resize",
     "RESIZED": "UUID of the server, if its resize waits to be confirmed",
+    "REWIRING": "service of neutron's agent, if it can wire the tap again",
     "ROUTER": "id of the router",
     "ROW": "id of the row",
     "RUNNING_SERVER": "UUID of the server, if its guest runs",
@@ -189,8 +193,10 @@ READ_ONLY = re.compile(
     r"|ovs-vsctl (get|show|(--columns=\S+ )?list)|ovs-ofctl dump-flows|SELECT"
     r"|qemu-img (info|check -f \S+ \S+$)"
     r"|chronyc tracking|tc -s qdisc show"
-    r"|virsh (capabilities|checkpoint-(list|dumpxml)|dom(?!rename)\w+|domif-getlink|dumpxml|list"
-    r"|managedsave-dumpxml|memtune \S+$|nodeinfo|schedinfo \S+$|secret-list|snapshot-list|uri"
+    r"|virsh (capabilities|(backup|checkpoint|managedsave)-dumpxml|checkpoint-list|dumpxml|list"
+    r"|dom(blkerror|blkinfo|blklist|blkstat|control|display|id|iflist|ifstat|info|jobinfo|memstat"
+    r"|name|state|stats|uuid)|domif-getlink"
+    r"|memtune \S+$|nodeinfo|schedinfo \S+$|secret-list|snapshot-list|uri"
     r"|emulatorpin \S+$|vcpucount|vcpupin \S+$|version|blockjob \S+ \S+ --info)"
     r"|openstack [^|>;]*\b(list|show)\b|cinder --os-volume-api-version 3.27 attachment-list"
     r"|nova-manage (cell_v2 (list_cells|verify_instance)|image_property show"

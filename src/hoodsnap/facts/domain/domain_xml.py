@@ -31,6 +31,9 @@ MODULES = frozenset(["dimm", "nvdimm", "virtio-mem", "virtio-pmem", "sgx-epc"])
 UNLIMITED_KIB = 1 << 52
 """KiB. libvirt takes a memory limit this high for none."""
 
+_PORT = re.compile(r"""\b(?:port|tlsPort|websocket|service)=["'](\d{1,5})["']""", re.ASCII)
+"""Attributes with a TCP port: of consoles, of serial lines, and of disks in the network."""
+
 _PINS = ("vcpupin", "emulatorpin", "iothreadpin")
 
 
@@ -73,6 +76,11 @@ class DomainXML:
 
     def __init__(self, text: str) -> None:
         self._text = text
+
+    @property
+    def ports(self) -> frozenset[int]:
+        """All TCP ports in the document, whatever they are for."""
+        return frozenset(map(int, _PORT.findall(self._text)))
 
     @cached_property
     def name(self) -> str:
