@@ -31,6 +31,7 @@ PLACEHOLDERS: Mapping[str, str] = {
     "ATTACHMENT": "id of the attachment in cinder",
     "BASE": "path of the base image",
     "BINARY": "path of the QEMU binary",
+    "BRIDGE": "name of the bridge in Open vSwitch",
     "BUILT": "UUID of the server whose build request is left",
     "CHECKPOINT": "name of the checkpoint, from `virsh checkpoint-list`",
     "CELL": "UUID of the cell, from `nova-manage cell_v2 list_cells`",
@@ -163,11 +164,16 @@ PLACEHOLDERS: Mapping[str, str] = {
     "UNCONFIRMED": "id of the migration that waits to be confirmed",
     "OFF_SERVER": "UUID of the server, if it is stopped or shelved",
     "PROPERTY": "name of the image's property",
+    "IO_LIMIT": "name of the limit in `virsh blkiotune`: device-read-bytes-sec",
+    "IO_WEIGHT": "weight of the guest's access to disks, 10 to 1000",
+    "SOFT_LIMIT": "memory in KiB; -1 for no limit",
     "INSIDE": "name of the snapshot inside the disk's file, if the guest is off",
     "HOLDER": "path of the disk with snapshots inside its file",
     "LEFT_HOST": "name of the host in the binding that is left",
     "NEUTRON": "URL of neutron, from `openstack catalog show network`",
     "OLD_BASE": "path of the base image that the last start used",
+    "RULE": "the rule as ovs-ofctl takes it: cookie=0x0/-1,table=0,priority=100,in_port=7",
+    "TABLE_NUMBER": "number of the rule's table in Open vSwitch",
     "RUNS": "UUID of the server, if it runs",
     "SURPLUS": "id of the row that has no attachment in cinder",
     "MAPPED": "UUID of the server, if nova has one row for the volume",
@@ -191,7 +197,7 @@ READ_ONLY = re.compile(
     r"|chronyc tracking|tc -s qdisc show"
     r"|virsh (capabilities|checkpoint-(list|dumpxml)|dom(?!rename)\w+|domif-getlink|dumpxml|list"
     r"|managedsave-dumpxml|memtune \S+$|nodeinfo|schedinfo \S+$|secret-list|snapshot-list|uri"
-    r"|emulatorpin \S+$|vcpucount|vcpupin \S+$|version|blockjob \S+ \S+ --info)"
+    r"|blkiotune \S+$|emulatorpin \S+$|vcpucount|vcpupin \S+$|version|blockjob \S+ \S+ --info)"
     r"|openstack [^|>;]*\b(list|show)\b|cinder --os-volume-api-version 3.27 attachment-list"
     r"|nova-manage (cell_v2 (list_cells|verify_instance)|image_property show"
     r"|libvirt get_machine_type"
