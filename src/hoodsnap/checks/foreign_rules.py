@@ -104,7 +104,7 @@ def foreign_rule_drops_packets(host: Host, cloud: Cloud) -> Problems:
     """
     if isinstance(host.network.switch, UnheardError):
         raise UnheardError(str(host.network.switch))
-    own = _numbers_of_agent(host)
+    own = numbers_of_agent(host)
     for bridge, table in sorted(host.network.first_tables.items()):
         names = _names(host, cloud, bridge)
         if names.patches or names.numbers:  # else neutron does not use the bridge
@@ -115,7 +115,7 @@ def foreign_rule_drops_packets(host: Host, cloud: Cloud) -> Problems:
         raise UnheardError("Open vSwitch: the first tables of its bridges were not collected")
 
 
-def _numbers_of_agent(host: Host) -> frozenset[int]:
+def numbers_of_agent(host: Host) -> frozenset[int]:
     """Return the cookies of the rules of the guests' ports beyond the first table."""
     rules = (rule for flows in host.network.flows.values() for rule in flows.rules)
     return frozenset(rule.cookie for rule in rules if rule.table and rule.cookie)
