@@ -107,7 +107,7 @@ def test_the_namespace_of_floating_ips_forwards(host: RecordedHost) -> None:
     inside(host, "sysctl net.ipv4.ip_forward", "net.ipv4.ip_forward = 0\n", "fip-5f38a793")
 
     [headline] = host.headlines()
-    assert headline == "namespace fip-5f38a793 on vm does not forward packets"
+    assert headline == "Namespace fip-5f38a793 on vm does not forward packets"
 
 
 def test_router_rule_missing(host: RecordedHost) -> None:

@@ -74,7 +74,7 @@ def router_forwarding_off(host: Host, cloud: Cloud) -> Problems:
         except UnheardError as unheard:
             reason = reason or unheard
             continue
-        title = _title(router) if router is not None else f"namespace {brief(name)}"
+        title = _title(router) if router is not None else f"Namespace {brief(name)}"
         cut = _guests(cloud, uuid)
         lost = f": {several(cut)} reach only their own networks" if cut else ""
         standby = router is not None and bool(router.raw.get("ha"))
