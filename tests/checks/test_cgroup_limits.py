@@ -184,3 +184,16 @@ def test_a_limit_that_cannot_be_read(grouped: RecordedHost) -> None:
     disks(grouped, blkio__throttle__write_bps_device="default max\n")
 
     assert grouped.findings() == []
+
+
+def test_a_weight_that_virsh_set_back_stays_in_the_running_definition(
+    grouped: RecordedHost,
+) -> None:
+    """virsh blkiotune --live --weight 100, as the advice has it: libvirt can't remove a weight."""
+    xml = "</vcpu><blkiotune><weight>100</weight></blkiotune>"
+    grouped.edit("libvirt", f"virsh dumpxml {LIMITED}", "</vcpu>", xml)
+    disks(grouped)
+    assert grouped.findings() == []
+
+    grouped.edit("libvirt", f"virsh dumpxml {LIMITED}", "<weight>100<", "<weight>300<")
+    assert [line for line in grouped.headlines() if "blkiotune weight 300 now" in line]
