@@ -131,7 +131,7 @@ def _problems(host: Host, cloud: Cloud, port: Port, name: str) -> Iterator[Probl
         yield problem(
             f"{brief(name)}'s device {device} of {of} has no carrier",
             wanted,
-            hears(space.said["address"], "namespace", name, **{device: "NO-CARRIER"}),
+            hears(space.said["address"], "namespace", name, **{device: "no carrier"}),
             **words,
         )
 
