@@ -39,11 +39,11 @@ class _Names(NamedTuple):
     """Whose packets the rules of a bridge may name."""
 
     numbers: Mapping[str, str]
-    """Number of a port on the bridge → whose it is: `vm-a`, `the router 5f38a793`."""
+    """Number of a port on the bridge → its owner: `vm-a`, `the router 5f38a793`."""
     patches: Mapping[str, str]
     """Number of a patch port, through which the packets of many guests pass → its name."""
     addresses: Mapping[str, str]
-    """MAC or IP address → whose it is."""
+    """MAC or IP address → its owner."""
 
 
 class _Foreign(NamedTuple):
@@ -199,8 +199,8 @@ def _floors(rules: Iterable[Rule]) -> Mapping[str, int]:
 
 
 def _takes(rule: Rule) -> bool:
-    """True if a rule drops packets, or sends them to one other port. With a number, the latter is
-    the work of a service that chains or mirrors ports."""
+    """True if a rule drops packets, or sends them to one other port. A rule with a number that
+    sends to one port is the work of a service that chains ports."""
     if rule.actions == DROP:
         return True
     return not rule.cookie and _ELSEWHERE.fullmatch(rule.actions) is not None
