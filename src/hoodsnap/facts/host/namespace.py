@@ -80,7 +80,9 @@ class Namespace(NamedTuple):
     @property
     def forwards(self) -> bool:
         """True if the kernel passes IPv4 packets from one of its devices to another."""
-        text = value_of(self.said.get("forward"), f"net.ipv4.ip_forward of {self.name}", str)
+        if "forward" not in self.said:
+            raise UnheardError("net.ipv4.ip_forward of the routers was not collected")
+        text = value_of(self.said["forward"], f"net.ipv4.ip_forward of {self.name}", str)
         name, _, value = text.strip().partition(" = ")
         if name != "net.ipv4.ip_forward" or value not in ("0", "1"):
             raise UnheardError(f"net.ipv4.ip_forward of {self.name} can't be read")
@@ -112,7 +114,7 @@ class Namespace(NamedTuple):
         parts = [self.said[part] for part in ("tcp", "tcp6") if part in self.said]
         parts = [answer for answer in parts if answer.error is None]
         if not parts:
-            raise UnheardError(f"network namespace {self.name}: its sockets were not collected")
+            raise UnheardError("the sockets in the routers' namespaces were not collected")
         for answer in parts:
             for port in _LISTENS.findall(str(answer.value)):
                 found[int(port, 16)] = answer
