@@ -266,11 +266,13 @@ c_router_mtu() { ip -n "$(router_ns)" -o link show dev "$(saved device)" | grep 
 f_router_mtu() { ip -n "$(router_ns)" link set "$(saved device)" mtu "$(saved mtu)"; }
 
 fault dhcp-port-down vm-plain "the DHCP server's device in the guest's network is switched off" "nothing: guests get no address at their next renewal"
-b_dhcp_port_down() { dhcp_tap | save tap; ip -n "$(dhcp_ns)" link set "$(saved tap)" down; }
-c_dhcp_port_down() { [ -z "$(ip -n "$(dhcp_ns)" -o link show up dev "$(saved tap)")" ]; }
-f_dhcp_port_down() {
+b_dhcp_port_down() { dhcp_tap | save tap; ip -n "$(dhcp_ns)" route show default | save route; ip -n "$(dhcp_ns)" link set "$(saved tap)" down; }
+c_dhcp_port_down() { # the kernel drops the routes of a device that is switched off
+  [ -z "$(ip -n "$(dhcp_ns)" -o link show up dev "$(saved tap)")" ] || [ -z "$(ip -n "$(dhcp_ns)" route show default)" ]
+}
+f_dhcp_port_down() { # shellcheck disable=SC2046  # the route is words
   ip -n "$(dhcp_ns)" link set "$(saved tap)" up
-  ip -n "$(dhcp_ns)" route replace default via "$(row "select gateway_ip from neutron.subnets where id = (select subnet_id from neutron.ipallocations where port_id = '$(port_id)' limit 1)")" dev "$(saved tap)"
+  ip -n "$(dhcp_ns)" route replace $(saved route)
 }
 
 fault fip-without-router vm-linux "a row of neutron's floating IPs has lost its router" "nothing: the agent removes the translation at the router's next change"
