@@ -210,3 +210,76 @@ fault tap-policed vm-snap "Open vSwitch drops what the guest sends above 10 kbit
 b_tap_policed() { first_tap | save tap; ovs-vsctl set Interface "$(saved tap)" ingress_policing_rate=10 ingress_policing_burst=1; }
 c_tap_policed() { [ "$(ovs-vsctl get Interface "$(saved tap)" ingress_policing_rate)" = 10 ]; }
 f_tap_policed() { ovs-vsctl set Interface "$(saved tap)" ingress_policing_rate=0 ingress_policing_burst=0; }
+
+foreign_rule() { # adds a rule to br-int, as an operator does
+  echo "$1" | save rule
+  ovs-ofctl -O OpenFlow13 add-flow br-int "table=0,$1,actions=drop"
+}
+has_foreign_rule() { ovs-ofctl -O OpenFlow13 dump-flows br-int "cookie=0x0/-1,table=0" | grep -qF "$(saved rule) actions=drop"; }
+no_foreign_rule() { ovs-ofctl -O OpenFlow13 --strict del-flows br-int "cookie=0x0/-1,table=0,$(saved rule)"; }
+
+fault foreign-rule-port vm-plain "a rule without neutron's number in table 0 of br-int drops what the guest sends" "nothing: the port stays ACTIVE; the agent deletes the rule at its next start"
+b_foreign_rule_port() { foreign_rule "priority=100,in_port=$(tap_number)"; }
+c_foreign_rule_port() { has_foreign_rule; }
+f_foreign_rule_port() { no_foreign_rule; }
+
+fault foreign-rule-mac vm-linux "a rule without neutron's number in table 0 of br-int drops what is sent to the guest's MAC address" "nothing; the agent deletes the rule at its next start"
+b_foreign_rule_mac() { foreign_rule "priority=50,dl_dst=$(port_mac)"; }
+c_foreign_rule_mac() { has_foreign_rule; }
+f_foreign_rule_mac() { no_foreign_rule; }
+
+fault foreign-rule-all - "a rule without neutron's number in table 0 of br-int drops all IPv4 packets" "nothing; the agent deletes the rule at its next start"
+b_foreign_rule_all() { foreign_rule "priority=200,ip"; }
+c_foreign_rule_all() { has_foreign_rule; }
+f_foreign_rule_all() { no_foreign_rule; }
+
+fault router-forwarding-off - "net.ipv4.ip_forward is 0 in the router's namespace" "nothing until the L3 agent starts again"
+b_router_forwarding_off() { ip netns exec "$(router_ns)" sysctl -q -w net.ipv4.ip_forward=0; }
+c_router_forwarding_off() { [ "$(ip netns exec "$(router_ns)" sysctl -n net.ipv4.ip_forward)" = 0 ]; }
+f_router_forwarding_off() { ip netns exec "$(router_ns)" sysctl -q -w net.ipv4.ip_forward=1; }
+
+without_rules() { # PATTERN: deletes these translations of the router
+  local n r; n=$(router_ns)
+  ip netns exec "$n" iptables-save -t nat | save nat
+  while read -r r; do
+    eval "set -- ${r#-A }" # comments are quoted
+    ip netns exec "$n" iptables -t nat -D "$@"
+  done < <(grep -e "$1" "$S/nat")
+}
+fault router-metadata-gone - "the router's rule that redirects requests for metadata is deleted" "nothing until the L3 agent changes the router"
+b_router_metadata_gone() { without_rules '-d 169.254.169.254/32 .*-j REDIRECT'; }
+c_router_metadata_gone() { ! ip netns exec "$(router_ns)" iptables-save -t nat | grep -q 'j REDIRECT'; }
+f_router_metadata_gone() { c_router_metadata_gone || return 0; ip netns exec "$(router_ns)" iptables-restore -T nat <"$S/nat"; }
+
+fault router-snat-gone - "the router's rules that translate outgoing packets are deleted" "nothing until the L3 agent changes the router"
+b_router_snat_gone() { without_rules 'agent-snat .*-j SNAT .*--random-fully'; }
+c_router_snat_gone() { ! ip netns exec "$(router_ns)" iptables-save -t nat | grep -q 'agent-snat -o .*-j SNAT'; }
+f_router_snat_gone() { c_router_snat_gone || return 0; ip netns exec "$(router_ns)" iptables-restore -T nat <"$S/nat"; }
+
+fault router-mtu - "the MTU of the router's device in the guests' network is 900" "nothing"
+b_router_mtu() {
+  local n; n=$(router_ns); router_device | save device
+  ip -n "$n" -j link show dev "$(saved device)" | jq -r '.[0].mtu' | save mtu
+  ip -n "$n" link set "$(saved device)" mtu 900
+}
+c_router_mtu() { ip -n "$(router_ns)" -o link show dev "$(saved device)" | grep -q 'mtu 900 '; }
+f_router_mtu() { ip -n "$(router_ns)" link set "$(saved device)" mtu "$(saved mtu)"; }
+
+fault dhcp-port-down vm-plain "the DHCP server's device in the guest's network is switched off" "nothing: guests get no address at their next renewal"
+b_dhcp_port_down() { dhcp_tap | save tap; ip -n "$(dhcp_ns)" route show default | save route; ip -n "$(dhcp_ns)" link set "$(saved tap)" down; }
+c_dhcp_port_down() { # the kernel drops the routes of a device that is switched off
+  [ -z "$(ip -n "$(dhcp_ns)" -o link show up dev "$(saved tap)")" ] || [ -z "$(ip -n "$(dhcp_ns)" route show default)" ]
+}
+f_dhcp_port_down() { # shellcheck disable=SC2046  # the route is words
+  ip -n "$(dhcp_ns)" link set "$(saved tap)" up
+  ip -n "$(dhcp_ns)" route replace $(saved route)
+}
+
+fault fip-without-router vm-linux "a row of neutron's floating IPs has lost its router" "nothing: the agent removes the translation at the router's next change"
+b_fip_without_router() {
+  port_id | save port
+  row "select router_id from neutron.floatingips where fixed_port_id = '$(saved port)'" | save router
+  row "update neutron.floatingips set router_id = NULL where fixed_port_id = '$(saved port)'"
+}
+c_fip_without_router() { [ "$(row "select router_id is null from neutron.floatingips where fixed_port_id = '$(saved port)'")" = 1 ]; }
+f_fip_without_router() { row "update neutron.floatingips set router_id = '$(saved router)' where fixed_port_id = '$(saved port)'"; }

@@ -25,6 +25,31 @@ f_cpu_quota_by_hand() {
   vcpu_quotas "${d//-/*}" | while read -r f; do if [ "${f##*/}" = cpu.max ]; then echo max; else echo -1; fi >"$f"; done
 }
 
+group_files() { # NAME...: these files of the guest's own control group, of version 1 and 2
+  local f
+  for f in "$@"; do find /sys/fs/cgroup -maxdepth 6 -path "*${d//-/*}*" -name "$f" -not -path '*/vcpu*' -not -path '*/emulator*' -not -path '*/iothread*'; done | sed -n 1p
+}
+fault memory-held-back vm-snap "a soft limit of 64 MiB of memory is written into the guest's control group; libvirt does not know" "nothing; the next start makes a new group"
+b_memory_held_back() { group_files memory.high memory.soft_limit_in_bytes | save file; echo $((64 << 20)) >"$(saved file)"; }
+c_memory_held_back() { [ "$(cat "$(saved file)")" = $((64 << 20)) ]; }
+f_memory_held_back() { case $(saved file) in *.high) echo max ;; *) echo -1 ;; esac >"$(saved file)"; }
+
+fault disk-access-limited vm-data "a limit of 1 MiB/s for writing to the host's disk is written into the guest's control group" "nothing; the next start makes a new group"
+b_disk_access_limited() {
+  lsblk -dno MAJ:MIN,TYPE | awk '$2 == "disk" && $1 !~ /^253:/ && !n++ { print $1 }' | save disk
+  group_files io.max blkio.throttle.write_bps_device | save file
+  case $(saved file) in *io.max) echo "$(saved disk) wbps=1048576" ;; *) echo "$(saved disk) 1048576" ;; esac >"$(saved file)"
+}
+c_disk_access_limited() { grep -q 1048576 "$(saved file)"; }
+f_disk_access_limited() { case $(saved file) in *io.max) echo "$(saved disk) wbps=max" ;; *) echo "$(saved disk) 0" ;; esac >"$(saved file)"; }
+
+fault disk-weight-by-hand vm-config "the weight of the guest's access to disks in its control group is 10" "nothing; the next start makes a new group"
+b_disk_weight_by_hand() { group_files io.bfq.weight io.weight blkio.bfq.weight blkio.weight | save file; awk '{ print $NF; exit }' "$(saved file)" | save weight; echo 10 >"$(saved file)"; }
+c_disk_weight_by_hand() { grep -qw 10 "$(saved file)"; }
+f_disk_weight_by_hand() { # virsh, as advised, leaves the weight in the running definition
+  if virsh dumpxml "$u" | grep -q '<blkiotune>'; then back_to_active; else cat "$S/weight" >"$(saved file)"; fi
+}
+
 fault cgroup-left-over - "the control group of a guest that ended still exists, without a process" "nothing"
 left_group() { echo "$(dirname "$(find /sys/fs/cgroup -type d -name 'qemu-*.libvirt-qemu' -o -type d -name 'machine-qemu*.scope' | sort | tail -1)")/qemu-999-instance-0000dead.libvirt-qemu"; }
 b_cgroup_left_over() { left_group | save path; mkdir "$(saved path)"; }

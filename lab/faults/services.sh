@@ -32,6 +32,24 @@ b_dhcp_agent_down() { stop neutron-dhcp-agent; }
 c_dhcp_agent_down() { ! alive neutron-dhcp-agent; }
 f_dhcp_agent_down() { start_again neutron-dhcp-agent; }
 
+fault l3-agent-silent - "the L3 agent runs, but reports to neutron once an hour, as with a wrong report_interval" "neutron reports the agent as down after 75 s"
+l3_agent_died() { [ "$(row "select heartbeat_timestamp < utc_timestamp() - interval 5 minute from neutron.agents where \`binary\` = 'neutron-l3-agent' and host = '$LAB_HOST'")" = 1 ]; }
+b_l3_agent_silent() {
+  save l3_agent.ini </etc/neutron/l3_agent.ini
+  printf '[AGENT]\nreport_interval = 3600\n' >>/etc/neutron/l3_agent.ini
+  stop neutron-l3-agent
+  start_again neutron-l3-agent
+  sleep 15 # it reports when it starts
+  row "update neutron.agents set heartbeat_timestamp = utc_timestamp() - interval 10 minute where \`binary\` = 'neutron-l3-agent' and host = '$LAB_HOST'"
+}
+c_l3_agent_silent() { alive neutron-l3-agent && l3_agent_died; }
+f_l3_agent_silent() {
+  cat "$S/l3_agent.ini" >/etc/neutron/l3_agent.ini
+  stop neutron-l3-agent
+  start_again neutron-l3-agent
+  until_ok 60 eval '! l3_agent_died'
+}
+
 fault placement-down - "placement-api is stopped" "boots, resizes and inventory updates fail"
 b_placement_down() { stop placement-api; }
 c_placement_down() { ! alive placement-api; }

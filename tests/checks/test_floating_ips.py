@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from tests.conftest import RecordedHost
+from tests.conftest import RecordedHost, changes
 
 from hoodsnap.phrase import brief
 
@@ -113,5 +113,71 @@ def test_other_routers_have_the_rules_elsewhere(host: RecordedHost, kind: str) -
 def test_a_router_on_another_host_is_not_judged(host: RecordedHost) -> None:
     name = _router(host)
     host.drop(lambda answer: answer.layer != "network" or name not in answer.query)
+
+    assert host.findings() == []
+
+
+def _of_record(host: RecordedHost, name: str, **fields: object) -> str:
+    """Set fields of a guest's floating IP in neutron; return the address."""
+    [port] = host.ports(name)
+    [leads] = host.report().cloud.ports.floating[port["id"]]
+    host._set_item("neutron", "/floatingips?", "floatingips", "id", leads.id, dict(fields))
+    return leads.address
+
+
+def test_floating_ip_not_served(host: RecordedHost) -> None:
+    address = _of_record(host, "vm-plain", router_id=None)
+
+    [finding] = host.report().findings
+    assert (finding.check.name, finding.severity.word) == ("floating-ip-not-served", "error")
+    assert finding.headline == (
+        f"vm-plain's floating IP {address} has no router, so nothing translates it"
+    )
+    assert changes(finding) == [
+        f"openstack floating ip unset --port {address}",
+        f"openstack floating ip set --port {host.ports('vm-plain')[0]['id']} {address}",
+    ]
+
+
+@pytest.mark.parametrize(("status", "severity"), [("ERROR", "error"), ("DOWN", "warning")])
+def test_the_agent_did_not_set_a_floating_ip_up(
+    host: RecordedHost, status: str, severity: str
+) -> None:
+    address = _of_record(host, "vm-plain", status=status)
+
+    [finding] = host.report().findings
+    assert finding.severity.word == severity
+    assert finding.headline.startswith(f"vm-plain's floating IP {address} is in status {status}: ")
+
+
+@pytest.mark.parametrize("fields", [{"ha": True}, {"distributed": True}, {"admin_state_up": False}])
+def test_floating_ips_of_other_routers_may_be_down(
+    host: RecordedHost, fields: dict[str, object]
+) -> None:
+    _of_record(host, "vm-plain", status="DOWN")
+    [router] = host.report().cloud.ports.routers_by_id
+    host._set_item("neutron", "/routers?", "routers", "id", router, dict(fields))
+
+    assert not any("floating-ip-not-served" in line for line in host.findings())
+
+
+def test_a_floating_ip_without_rules_is_down(host: RecordedHost) -> None:
+    _of_record(host, "vm-plain", status="DOWN")
+    [query] = {
+        answer.query
+        for answer in host.bundle.by_layer["network"]
+        if answer.query.endswith(" iptables-save -t nat")
+    }
+    lines = host.last("network", query).value.splitlines(keepends=True)
+    host.set("network", query, "".join(line for line in lines if "DNAT --to" not in line))
+
+    found = [one for one in host.report().findings if one.guest and one.guest.name == "vm-plain"]
+    assert [one.check.name for one in found] == ["floating-ip-not-translated"]
+    assert [one.check.name for one in found[0].folded] == ["floating-ip-not-served"]
+
+
+def test_a_new_floating_ip_may_be_down(host: RecordedHost) -> None:
+    at = host.report().cloud.now
+    _of_record(host, "vm-plain", status="DOWN", updated_at=f"{at:%Y-%m-%dT%H:%M:%SZ}")
 
     assert host.findings() == []

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from typing import Any
 
 import pytest
-from tests.conftest import RecordedHost
+from tests.conftest import RecordedHost, changes
 
 
 def _port(host: RecordedHost, name: str) -> dict[str, Any]:
@@ -165,3 +166,72 @@ def test_one_end_of_ovns_patch_ports_is_missing(host: RecordedHost) -> None:
         "Host vm has no patch port patch-provnet-6fed8b8d-to-br-int:"
         " patch-br-int-to-provnet-6fed8b8d leads nowhere"
     ]
+
+
+def _silent(host: RecordedHost, kind: str, minutes: int = 10) -> None:
+    """Make one agent dead in neutron, which last reported some minutes before the end."""
+    [query] = {
+        answer.query
+        for answer in host.bundle.by_layer["neutron"]
+        if answer.query.startswith(AGENTS)
+    }
+    body = json.loads(json.dumps(host.last("neutron", query).value))
+    at = host.report().cloud.now - timedelta(minutes=minutes)
+    [agent] = [one for one in body["agents"] if one["agent_type"] == kind]
+    agent |= {"alive": False, "heartbeat_timestamp": f"{at:%Y-%m-%d %H:%M:%S}"}
+    host.set("neutron", query, body)
+
+
+@pytest.mark.parametrize(
+    ("kind", "service"),
+    [
+        ("L3 agent", "neutron-l3-agent"),
+        ("DHCP agent", "neutron-dhcp-agent"),
+        ("Metadata agent", "neutron-metadata-agent"),
+    ],
+)
+def test_serving_agent_dead(host: RecordedHost, kind: str, service: str) -> None:
+    _silent(host, kind)
+
+    [finding] = host.report().findings
+    assert (finding.check.name, finding.severity.word) == ("serving-agent-dead", "warning")
+    assert finding.headline.startswith(f"{kind} of vm has not reported since ")
+    assert finding.headline.endswith("; it serves 12 guests")
+    assert changes(finding) == [f"systemctl restart {service}"]
+
+
+def test_an_agent_that_missed_a_report_is_busy(host: RecordedHost) -> None:
+    _silent(host, "DHCP agent", minutes=2)
+
+    assert host.findings() == []
+
+
+def test_an_agent_that_serves_no_network_of_a_guest(host: RecordedHost) -> None:
+    _silent(host, "L3 agent")
+    for port in host.report().cloud.ports.by_id.values():
+        if "router" in port.device_owner:
+            host.port(port.id, binding__host_id="compute-9")
+
+    assert not any("serving-agent-dead" in line for line in host.findings())
+
+
+def test_an_agent_that_another_one_has_replaced(host: RecordedHost) -> None:
+    body = json.loads(json.dumps(host.last("neutron", AGENTS).value))
+    [agent] = [one for one in body["agents"] if one["agent_type"] == "L3 agent"]
+    _silent(host, "L3 agent")
+    dead = host.last("neutron", AGENTS).value["agents"]
+    host.set("neutron", AGENTS, {"agents": [*dead, {**agent, "id": "7d0f", "alive": True}]})
+
+    assert host.findings() == []
+
+
+def test_a_dead_agent_that_does_not_run_is_folded(served: RecordedHost) -> None:
+    _silent(served, "L3 agent")
+    for answer in served.bundle.by_layer["daemons"]:
+        if answer.query.startswith("ps "):
+            kept = [row for row in answer.value if row["name"] != "neutron-l3-agent"]
+            served.set("daemons", answer.query, kept)
+
+    [finding] = served.report().findings
+    assert finding.check.name == "network-agent-not-running"
+    assert [one.check.name for one in finding.folded] == ["serving-agent-dead"]

@@ -13,7 +13,7 @@ from hoodsnap.collect import tap as module
 from hoodsnap.collect.port import SeenNetworks
 from hoodsnap.collect.recorder import Recorder, RefusedError
 from hoodsnap.collect.tap import ask_taps
-from hoodsnap.keep.host_network import ovs_rows
+from hoodsnap.keep.host_network import listeners, ovs_rows
 from hoodsnap.keep.secret import WITHHELD
 
 NETWORK = "311f0106-57a0-4949-8a46-737f380685d6"
@@ -98,6 +98,9 @@ def test_only_the_guests_namespaces_are_collected(monkeypatch: pytest.MonkeyPatc
         f"ip -j -n qrouter-{ROUTER} address",
         f"ip -j -n qrouter-{ROUTER} route",
         f"ip netns exec qrouter-{ROUTER} iptables-save -t nat",
+        f"ip netns exec qrouter-{ROUTER} sysctl net.ipv4.ip_forward",
+        f"ip netns exec qrouter-{ROUTER} cat /proc/net/tcp",
+        f"ip netns exec qrouter-{ROUTER} cat /proc/net/tcp6",
     ]
 
 
@@ -130,12 +133,47 @@ def test_leases_are_read_from_neutrons_folder(
 def test_flows_are_collected_only_for_the_guests_ports(monkeypatch: pytest.MonkeyPatch) -> None:
     recorder = asked(monkeypatch, usual)
 
-    flows = [answer for answer in recorder.answers if "dump-flows" in answer.query]
+    flows = [answer for answer in recorder.answers if "dump-flows br-int in_port" in answer.query]
+    flows += [answer for answer in recorder.answers if "dump-flows br-int reg5" in answer.query]
     assert [answer.query for answer in flows] == [
         "ovs-ofctl -O OpenFlow10,OpenFlow13 dump-flows br-int in_port=20",
         "ovs-ofctl -O OpenFlow10,OpenFlow13 dump-flows br-int reg5=20",
     ]
     assert {answer.subject for answer in flows} == {"d5248b1b-8d01"}
+
+
+def test_the_first_table_of_each_bridge_is_collected(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ["br-ex", "tbr-3f6c1d2a-b", "br;rm", "br-int", *(f"br-{at}" for at in range(9))]
+
+    def bridged(command: Sequence[str]) -> str:
+        if " ".join(command).endswith("list Bridge"):
+            return json.dumps({"headings": ["name"], "data": [[name] for name in names]})
+        return usual(command)
+
+    recorder = asked(monkeypatch, bridged)
+
+    first = [query.split()[4] for query in queries(recorder) if query.endswith(" table=0")]
+    assert first == ["br-int", *(f"br-{at}" for at in range(7))]
+
+
+def test_a_first_table_that_is_too_large_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LARGEST_TABLE", 20)
+
+    recorder = asked(monkeypatch, usual)
+
+    [answer] = [one for one in recorder.answers if one.query.endswith(" table=0")]
+    assert answer.error is not None and answer.error.kind == "too-large"
+    assert any(query.endswith("in_port=20") for query in queries(recorder))
+
+
+def test_of_sockets_only_those_that_listen_everywhere_are_kept() -> None:
+    heading = "  sl  local_address rem_address   st tx_queue rx_queue\n"
+    proxy = "   0: 00000000:25E1 00000000:0000 0A 00000000:00000000\n"
+    guest = "   1: 0114140A:25E1 FA14140A:B3C4 01 00000000:00000000\n"
+    local = "   2: 0100007F:0035 00000000:0000 0A 00000000:00000000\n"
+
+    assert listeners(heading + guest + proxy + local) == heading + proxy
+    assert listeners("") == ""
 
 
 def test_only_iptables_rules_about_taps_are_kept(

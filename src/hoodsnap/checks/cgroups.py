@@ -63,8 +63,8 @@ def cpu_quota_not_applied(guest: Guest, domain: Domain, cgroup: Cgroup) -> Probl
         yield problem(
             f"{guest.title}'s vCPUs have {_words(cgroup.vcpu_percent)} in the kernel, but "
             f"{_words(sold)} in libvirt",
-            says(domain, vcpu_percent=_limit(sold)),
-            says(cgroup, vcpu_percent=_limit(cgroup.vcpu_percent)),
+            says(domain, vcpu_percent=limited(sold)),
+            says(cgroup, vcpu_percent=limited(cgroup.vcpu_percent)),
             QUOTA=_quota(sold),
             GLOBAL_QUOTA="",
         )
@@ -74,8 +74,8 @@ def cpu_quota_not_applied(guest: Guest, domain: Domain, cgroup: Cgroup) -> Probl
         yield problem(
             f"{guest.title} as a whole has {_words(allowed[0])} in the kernel, but "
             f"{_words(defined)} in libvirt",
-            says(domain, global_percent=_limit(defined)),
-            says(cgroup, global_percent=_limit(allowed[0])),
+            says(domain, global_percent=limited(defined)),
+            says(cgroup, global_percent=limited(allowed[0])),
             QUOTA="",
             GLOBAL_QUOTA=_quota(defined),
         )
@@ -86,7 +86,8 @@ def _quota(percent: int | None) -> int:
     return -1 if percent is None else percent * DEFAULT_PERIOD // 100
 
 
-def _limit(percent: int | None) -> str:
+def limited(percent: int | None) -> str:
+    """Return a limit as evidence shows it; None is no limit."""
     return "no limit" if percent is None else str(percent)
 
 
@@ -153,7 +154,7 @@ def memory_limit_below_guest(guest: Guest, domain: Domain, cgroup: Cgroup) -> Pr
             f"{guest.title}'s control group allows {size(limit << 10)} of memory in the kernel, "
             f"but libvirt has {configured}",
             says(cgroup, memory_limit_kib=limit, memory_used_kib=cgroup.memory_used_kib),
-            says(domain, memory_hard_limit_kib=_limit(defined)),
+            says(domain, memory_hard_limit_kib=limited(defined)),
             severity=Severity.WARNING,
             ALLOWED=-1 if defined is None else defined,
         )

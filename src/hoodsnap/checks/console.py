@@ -205,7 +205,8 @@ def port_opened_in_qemu(guest: Guest, host: Host, domain: Domain, process: Proce
         virsh domjobabort NAME
 
     If libvirt runs none, somebody gave the command to QEMU's monitor behind libvirt's back, or on
-    QEMU's command line (`<qemu:commandline>`). Find out who, and keep others from the port meanwhile.
+    QEMU's command line (`<qemu:commandline>`). Find out who, and keep others from the port
+    meanwhile.
 
     It worked if QEMU does not listen there any more:
 

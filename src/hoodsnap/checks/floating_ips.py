@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta
 from functools import partial
+from typing import Any
 
 from hoodsnap.bundle import Answer
 from hoodsnap.check import Problems, check, problem
@@ -87,6 +88,91 @@ def floating_ip_not_translated(guest: Guest, cloud: Cloud, ports: tuple[Port, ..
                     ROUTER=leads.router_id,
                     PORT=port.id,
                 )
+
+
+@check(Severity.ERROR, traps=[building, never_launched, migrating, port_just_changed])
+def floating_ip_not_served(guest: Guest, cloud: Cloud, ports: tuple[Port, ...]) -> Problems:
+    """No router serves the guest's floating IP: it has none, or the router's agent failed.
+
+    neutron gives a floating IP the router that connects the guest's subnet to the external network.
+    Without a router no agent learns of the floating IP, and nobody reaches the guest by it. The
+    status ERROR means that the router's agent could not set it up; DOWN, that the agent has not
+    reported it since (a warning). Causes: a record that was changed or restored by hand, a router
+    that was deleted by force, an agent that failed half way.
+
+    Authority: neutron.
+
+    Traps: A floating IP without a port is DOWN. A new one is set up within seconds. Distributed and
+    highly available routers, disabled routers, guests that are off, and routers whose agent is down
+    have floating IPs that are DOWN. OVN sets the status by other rules.
+
+    Next: Compare the floating IP with the routers of the guest's network:
+
+        openstack floating ip show FLOATING_IP
+        openstack port list --network NETWORK --long
+        openstack router list --long
+
+    If a router connects the guest's subnet to the external network, disconnect the floating IP and
+    connect it again: neutron chooses the router anew, and its agent sets the floating IP up.
+    Connections through it end:
+
+        openstack floating ip unset --port FLOATING_IP
+        openstack floating ip set --port PORT FLOATING_IP
+
+    If no router connects them, the second command fails (`External network … is not reachable`):
+    connect the subnet to a router of that external network first.
+
+    It worked if the floating IP has a router and is ACTIVE:
+
+        openstack floating ip show FLOATING_IP
+
+    Not yet: Do not delete the floating IP: the next one has another address. Do not restart the L3
+    agent for a floating IP without a router: the agent does not know of it.
+
+    Source: neutron db/l3_db.py `_get_router_for_floatingip`, agent/l3/router_info.py
+    `process_floating_ip_addresses`, `put_fips_in_error_state`.
+    """
+    if guest.host is not None and not guest.is_here:
+        return
+    for port in ports:
+        for leads in cloud.ports.floating.get(port.id, ()):
+            if is_new(leads) or "router_id" not in leads.raw:
+                continue
+            title = f"{guest.title}'s floating IP {leads.address}"
+            words: dict[str, Any] = {
+                "FLOATING_IP": leads.address,
+                "PORT": port.id,
+                "NETWORK": port.network_id,
+            }
+            if leads.router_id is None:
+                yield problem(
+                    f"{title} has no router, so nothing translates it",
+                    promised(leads, router_id=None, fixed_ip_address=leads.fixed),
+                    **words,
+                )
+            elif leads.status == "ERROR":
+                yield problem(
+                    f"{title} is in status ERROR: the router's agent could not set it up",
+                    promised(leads, status="ERROR", router_id=leads.router_id),
+                    **words,
+                )
+            elif leads.status == "DOWN" and guest.runs and _must_be_up(cloud, leads, port):
+                yield problem(
+                    f"{title} is in status DOWN: the router's agent has not set it up",
+                    promised(leads, status="DOWN", router_id=leads.router_id),
+                    severity=Severity.WARNING,
+                    **words,
+                )
+
+
+def _must_be_up(cloud: Cloud, leads: FloatingIp, port: Port) -> bool:
+    """True if a router's live agent serves the floating IP of a port that is in use."""
+    router = cloud.ports.routers_by_id.get(leads.router_id or "")
+    if router is None or port.status != "ACTIVE" or router.raw.get("admin_state_up") is not True:
+        return False
+    gateway = _host_of_router(cloud, leads)
+    agents = cloud.ports.agents_on.get(gateway or "", ())
+    return any(agent.kind == "L3 agent" and agent.alive for agent in agents)
 
 
 def promised(leads: FloatingIp, **values: object) -> Evidence:

@@ -14,7 +14,8 @@ from hoodsnap.facts.domain.disk import Disk
 from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.domain.domain_xml import DomainXML
 from hoodsnap.facts.domain.settings import is_limit
-from hoodsnap.facts.fact import UnheardError, mapping
+from hoodsnap.facts.fact import UnheardError, known, mapping
+from hoodsnap.facts.host.cgroup import USUAL_WEIGHTS
 from hoodsnap.facts.host.instances_directory import owner_of
 from hoodsnap.phrase import several
 
@@ -245,6 +246,8 @@ def _later(guest: Guest, domain: Domain, reported: Mapping[str, object]) -> Iter
             continue
         if key.endswith("period") and not any(map(_number, _quotas(key, now, then))):
             continue  # as above
+        if key == "blkiotune/weight" and {one, two} <= {None, *_usual_weights(guest)}:
+            continue  # set back by virsh, which can't remove it from the running domain
         # A device may be in one definition only. Another check compares the network cards.
         if of_device and (device not in shared or rest.startswith("/bandwidth")):
             continue
@@ -262,6 +265,13 @@ def _later(guest: Guest, domain: Domain, reported: Mapping[str, object]) -> Iter
             severity=Severity.NOTE,
             **_way_back(guest, domain, {key: two for key, (_, two) in apart.items()}),
         )
+
+
+def _usual_weights(guest: Guest) -> set[str]:
+    """Return the weights for disks that the host's kernel gives a group by itself."""
+    cgroup = guest.cgroup
+    files = (known(lambda: [*cgroup.io_weights]) if cgroup is not None else None) or ["io.weight"]
+    return {str(weight) for file in files for weight in USUAL_WEIGHTS[file]}
 
 
 def _quotas(period: str, *settings: Mapping[str, str]) -> list[str | None]:

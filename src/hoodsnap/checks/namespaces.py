@@ -73,7 +73,7 @@ def network_namespace_wrong(host: Host, cloud: Cloud) -> Problems:
     reason: UnheardError | None = None
     for port in host.ports.by_id.values():
         try:
-            name = _name_of(host, port)
+            name = name_of(host, port)
             if name is not None:
                 yield from _problems(host, cloud, port, name)
         except UnheardError as unheard:
@@ -83,7 +83,7 @@ def network_namespace_wrong(host: Host, cloud: Cloud) -> Problems:
         raise reason
 
 
-def _name_of(host: Host, port: Port) -> str | None:
+def name_of(host: Host, port: Port) -> str | None:
     """Return the namespace that must have a port's addresses; None if it may be anywhere."""
     owner = port.device_owner
     if owner not in ROUTER and owner != "network:dhcp":
@@ -125,6 +125,14 @@ def _problems(host: Host, cloud: Cloud, port: Port, name: str) -> Iterator[Probl
             wanted,
             found,
             **{**words, "LINK": off[0]},
+        )
+    own = [device for device in sorted(space.cut_off) if device.endswith(port.id[:11])]
+    for device in own:
+        yield problem(
+            f"{brief(name)}'s device {device} of {of} has no carrier",
+            wanted,
+            hears(space.said["address"], "namespace", name, **{device: "no carrier"}),
+            **words,
         )
 
 
@@ -249,7 +257,7 @@ def namespace_route_wrong(host: Host) -> Problems:
     reason: UnheardError | None = None
     for port in host.ports.by_id.values():
         try:
-            name = _name_of(host, port)
+            name = name_of(host, port)
             space = host.network.namespaces.get(name or "")
             if name is not None and space is not None:
                 yield from _routes(host, port, space, _words(host, name))
@@ -384,7 +392,8 @@ def _of_floating_ip(
 ) -> Problem:
     place = f"floatingips[id={leads.id}].floating_ip_address"
     return problem(
-        f"{guest.title}'s floating IP {leads.address} is also on host {host.name}'s device {device}",
+        f"{guest.title}'s floating IP {leads.address} is also on host {host.name}'s device "
+        f"{device}",
         hears(leads.answer, "floating IP", place, address=leads.address, fixed=leads.fixed),
         hears(answer, "host", device, **{device: prefixed}),
         NAMESPACE="",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from typing import Any
 
 from hoodsnap.bundle import Answer
@@ -78,6 +79,97 @@ def network_agent_dead(host: Host, cloud: Cloud) -> Problems:
             said.and_so(host=agent.host, running_guests=guests),
             SERVICE=SERVICES.get(agent.kind),
         )
+
+
+SERVING = {
+    "DHCP agent": "neutron-dhcp-agent",
+    "L3 agent": "neutron-l3-agent",
+    "Metadata agent": "neutron-metadata-agent",
+}
+"""Kind of agent that serves networks → its systemd service."""
+
+SILENT = timedelta(minutes=3)
+"""Age of the last report of an agent that is not only busy; agents report twice a minute."""
+
+
+@check(Severity.WARNING)
+def serving_agent_dead(host: Host, cloud: Cloud) -> Problems:
+    """neutron reports the DHCP, L3 or metadata agent that serves guests' networks as down.
+
+    Nothing breaks at once: routers go on routing, and DHCP servers go on answering. But changes are
+    not carried out: floating IPs, routers and rules stay as they are, and a new port is missing in
+    the DHCP server's file, so its guest gets no address. Metadata needs its agent for each answer.
+    The agent's process may run and have lost the message queue or its configuration.
+
+    Authority: neutron, for the heartbeat; the host, for the process.
+
+    Traps: neutron uses the clock of its own server. An agent that is busy misses a report: it
+    counts only after three minutes. An agent that serves no network of a guest is not reported, nor
+    is the record of an agent that another one on the host has replaced. If the process does not
+    run, `network-agent-not-running` reports it.
+
+    Next: Check the agent in neutron and on the host, and look in its log whether it reaches the
+    message queue:
+
+        openstack network agent list --host HOST --long
+        systemctl status SERVICE
+        journalctl -u SERVICE -n 50
+
+    Once the reason is mended, restart the agent; routers, DHCP servers and connections go on
+    meanwhile:
+
+        systemctl restart SERVICE
+
+    It worked if neutron lists the agent as alive two minutes later, when a single report at the
+    start does not count any more:
+
+        openstack network agent list --host HOST --long
+
+    Not yet: Do not change routers, floating IPs or subnets of these networks: nothing carries it
+    out, and neutron shows the new state. Do not delete the agent's record, which moves its routers
+    and networks.
+
+    Source: neutron db/agents_db.py `is_agent_down`; db/l3_agentschedulers_db.py,
+    db/agentschedulers_db.py; agent/metadata/agent.py.
+    """
+    if host.ports.agents is None:
+        raise UnheardError("neutron API: the list of its agents was not collected")
+    served = _served(host)
+    for kind, service in SERVING.items():
+        agents = [one for one in host.ports.agents_on.get(host.nova_name, ()) if one.kind == kind]
+        networks = served["L3 agent"] | served["DHCP agent"] if kind not in served else served[kind]
+        if not networks or any(agent.alive for agent in agents):
+            continue
+        guests = [
+            guest.title
+            for guest in cloud.guests
+            if guest.runs and any(port.network_id in networks for port in guest.ports or ())
+        ]
+        for agent in agents if guests else ():
+            last = moment(agent.heartbeat)
+            if last is None or cloud.now - last < SILENT:
+                continue
+            said = says(agent, kind=kind, alive=False, heartbeat=agent.heartbeat)
+            yield problem(
+                f"{kind} of {agent.host} has not reported {since(last, cloud.now)}; it serves "
+                f"{counted(len(guests), 'guest')}",
+                said.and_so(host=agent.host, running_guests=len(guests)),
+                SERVICE=service,
+            )
+
+
+def _served(host: Host) -> Mapping[str, frozenset[str]]:
+    """Return kind of agent → the networks that it serves on the host."""
+    routers, networks = set(), set()
+    for port in host.ports.by_id.values():
+        owner = port.device_owner
+        if owner.startswith("network:") and port.host == host.nova_name:
+            if owner == "network:dhcp":
+                networks.add(port.network_id or "")
+            elif "router" in owner:
+                routers.add(port.device_id)
+    routed = (net for net, theirs in host.ports.routers.items() if routers & {*theirs})
+    return {"DHCP agent": frozenset(networks), "L3 agent": frozenset(routed)}
 
 
 OVN = "OVN Controller agent"

@@ -183,8 +183,8 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
     "libvirt-not-running": ("service-state-skew",),
     "nova-compute-not-running": ("service-state-skew",),
     "nova-compute-frozen": ("service-state-skew",),
-    "network-agent-not-running": ("network-agent-dead", "port-binding-bad"),
-    "daemon-frozen": ("network-agent-dead",),
+    "network-agent-not-running": ("network-agent-dead", "serving-agent-dead", "port-binding-bad"),
+    "daemon-frozen": ("network-agent-dead", "serving-agent-dead"),
     # No agent on the host does what neutron requests.
     "network-agent-dead": ("port-binding-bad", "port-without-flows"),
     # The agent's bridge is gone with everything in it.
@@ -196,6 +196,8 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
     ),
     # Nothing answers, routes or translates in a namespace that is not there.
     "network-namespace-wrong": ("floating-ip-not-translated", "dhcp-entry-missing"),
+    # neutron's status follows from what the router does.
+    "floating-ip-not-translated": ("floating-ip-not-served",),
     # Domain and Open vSwitch have the same wrong id.
     "card-names-another-port": ("tap-missing-or-miswired", "port-binding-bad"),
     # The tap's VLAN and the one that it should have are in the finding.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
+from functools import partial
 
 from hoodsnap import phrase
 from hoodsnap.check import Problem, Problems, check, problem
@@ -125,7 +126,7 @@ def volume_stuck(guest: Guest, volumes: tuple[Volume, ...]) -> Problems:
     """
     for volume in volumes:
         plugged = guest.storage.plugged(volume.id)
-        words = known(lambda volume=volume: _stuck(volume, plugged))  # type: ignore[misc]
+        words = known(partial(_stuck, volume, plugged))
         if words is None and plugged and guest.storage.mapped(volume.id):
             words = _unfit(volume)
         if words is None or (volume.status == "reserved" and _is_shelved(guest)):

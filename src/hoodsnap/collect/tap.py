@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,8 @@ from hoodsnap.bundle import Answer
 from hoodsnap.collect import file
 from hoodsnap.collect.port import SeenNetworks
 from hoodsnap.collect.program import run
-from hoodsnap.collect.recorder import Recorder
-from hoodsnap.keep.host_network import OF_A_TAP, OVS_COLUMNS, ovs_rows, tap_rules
+from hoodsnap.collect.recorder import Recorder, RefusedError
+from hoodsnap.keep.host_network import OF_A_TAP, OVS_COLUMNS, listeners, ovs_rows, tap_rules
 
 LAYER = "network"
 
@@ -27,6 +27,13 @@ STATE_PATHS = ("/var/lib/neutron", "/opt/stack/data/neutron")
 
 FLOWS_TIME = 20.0
 """Seconds for the flows of all guests together; each guest takes two commands."""
+
+MOST_BRIDGES = 8
+"""Bridges of Open vSwitch whose first table is collected. neutron's agent has one, one for tunnels,
+and one for each physical network; those of trunks are left out."""
+
+LARGEST_TABLE = 1 << 20
+"""Bytes of a bridge's first table. With the iptables firewall it has 600 for each guest."""
 
 LARGEST_LEASES = 4 << 20
 """Bytes of a network's `host` or `leases` file, which has a line of a hundred bytes per port."""
@@ -62,8 +69,9 @@ def _ask_switch(recorder: Recorder) -> None:
     if interfaces.error is not None:
         return  # one failure is enough: Open vSwitch is not installed, or access is denied
     _ask_table(recorder, "Port")
-    bridges = _ask_table(recorder, "Bridge")
-    if "br-int" in [row.get("name") for row in _rows(bridges)]:
+    bridges = [str(row.get("name")) for row in _rows(_ask_table(recorder, "Bridge"))]
+    _ask_first_tables(recorder, bridges)
+    if "br-int" in bridges:
         _ask_flows(recorder, _rows(interfaces))
 
 
@@ -77,6 +85,25 @@ def _ask_table(recorder: Recorder, table: str) -> Answer:
 def _list(recorder: Recorder, table: str, columns: str) -> Answer:
     command = f"ovs-vsctl --timeout=5 --format=json --columns={columns} list {table}"
     return recorder.ask(LAYER, command, lambda: ovs_rows(json.loads(run(command.split()))))
+
+
+def _ask_first_tables(recorder: Recorder, bridges: Iterable[str]) -> None:
+    """Ask for the flows that each packet meets first, on each bridge.
+
+    A flow that somebody added by hand need not match a guest's port number.
+    """
+    found = (name for name in bridges if re.fullmatch(r"(?!tbr-)[\w.-]{1,64}", name))
+    for name in sorted(found, key=lambda name: (name != "br-int", name))[:MOST_BRIDGES]:
+        command = f"ovs-ofctl -O OpenFlow10,OpenFlow13 dump-flows {name} table=0"
+        if recorder.ask(LAYER, command, partial(_table, command)).error is not None:
+            return
+
+
+def _table(command: str) -> str:
+    text = run(command.split())
+    if len(text) > LARGEST_TABLE:
+        raise RefusedError("too-large", f"the table has more than {LARGEST_TABLE} bytes")
+    return text
 
 
 def _ask_flows(recorder: Recorder, interfaces: Iterable[dict[str, Any]]) -> None:
@@ -130,8 +157,18 @@ def _ask_namespaces(recorder: Recorder, seen: SeenNetworks | None) -> None:
         if kind == "qdhcp":
             _ask_leases(recorder, uuid)
         else:
-            command = f"ip netns exec {name} iptables-save -t nat"
-            recorder.ask(LAYER, command, partial(run, command.split()))
+            for command in ("iptables-save -t nat", "sysctl net.ipv4.ip_forward"):
+                _ask_inside(recorder, name, command)
+        if kind == "qrouter":
+            for command in ("cat /proc/net/tcp", "cat /proc/net/tcp6"):
+                _ask_inside(recorder, name, command, listeners)
+
+
+def _ask_inside(
+    recorder: Recorder, name: str, command: str, keep: Callable[[str], str] = str
+) -> None:
+    query = f"ip netns exec {name} {command}"
+    recorder.ask(LAYER, query, lambda: keep(run(query.split())))
 
 
 def _wanted(names: Sequence[str], seen: SeenNetworks | None) -> list[str]:

@@ -32,6 +32,7 @@ PLACEHOLDERS: Mapping[str, str] = {
     "BACKED_UP": "name of the domain, if libvirt runs a backup of it",
     "BASE": "path of the base image",
     "BINARY": "path of the QEMU binary",
+    "BRIDGE": "name of the bridge in Open vSwitch",
     "BUILT": "UUID of the server whose build request is left",
     "CHECKPOINT": "name of the checkpoint, from `virsh checkpoint-list`",
     "CELL": "UUID of the cell, from `nova-manage cell_v2 list_cells`",
@@ -167,11 +168,16 @@ PLACEHOLDERS: Mapping[str, str] = {
     "UNCONFIRMED": "id of the migration that waits to be confirmed",
     "OFF_SERVER": "UUID of the server, if it is stopped or shelved",
     "PROPERTY": "name of the image's property",
+    "IO_LIMIT": "name of the limit in `virsh blkiotune`: device-read-bytes-sec",
+    "IO_WEIGHT": "weight of the guest's access to disks, 10 to 1000",
+    "SOFT_LIMIT": "memory in KiB; -1 for no limit",
     "INSIDE": "name of the snapshot inside the disk's file, if the guest is off",
     "HOLDER": "path of the disk with snapshots inside its file",
     "LEFT_HOST": "name of the host in the binding that is left",
     "NEUTRON": "URL of neutron, from `openstack catalog show network`",
     "OLD_BASE": "path of the base image that the last start used",
+    "RULE": "the rule as ovs-ofctl takes it: cookie=0x0/-1,table=0,priority=100,in_port=7",
+    "TABLE_NUMBER": "number of the rule's table in Open vSwitch",
     "RUNS": "UUID of the server, if it runs",
     "SURPLUS": "id of the row that has no attachment in cinder",
     "MAPPED": "UUID of the server, if nova has one row for the volume",
@@ -189,7 +195,7 @@ READ_ONLY = re.compile(
     r"|sha256sum|ss|stat|systemctl (status|show|is-active|list-units)|tail|tr|date --utc"
     r"|iscsiadm -m session|losetup --list|multipath -ll|sg_inq"
     r"|ip -d link show|ip link show|ip netns list|ip -brief address|ip -n \S+ (address|route)$"
-    r"|ip netns exec \S+ iptables-save -t nat$"
+    r"|ip netns exec \S+ (iptables-save -t nat|sysctl net\.ipv4\.ip_forward)$"
     r"|ovs-vsctl (get|show|(--columns=\S+ )?list)|ovs-ofctl dump-flows|SELECT"
     r"|qemu-img (info|check -f \S+ \S+$)"
     r"|chronyc tracking|tc -s qdisc show"
@@ -197,7 +203,7 @@ READ_ONLY = re.compile(
     r"|dom(blkerror|blkinfo|blklist|blkstat|control|display|id|iflist|ifstat|info|jobinfo|memstat"
     r"|name|state|stats|uuid)|domif-getlink"
     r"|memtune \S+$|nodeinfo|schedinfo \S+$|secret-list|snapshot-list|uri"
-    r"|emulatorpin \S+$|vcpucount|vcpupin \S+$|version|blockjob \S+ \S+ --info)"
+    r"|blkiotune \S+$|emulatorpin \S+$|vcpucount|vcpupin \S+$|version|blockjob \S+ \S+ --info)"
     r"|openstack [^|>;]*\b(list|show)\b|cinder --os-volume-api-version 3.27 attachment-list"
     r"|nova-manage (cell_v2 (list_cells|verify_instance)|image_property show"
     r"|libvirt get_machine_type"

@@ -7,6 +7,10 @@ FILES = frozenset(
         *("cpu.max", "cpu.cfs_quota_us", "cpu.cfs_period_us", "cpu.stat", "cpu.pressure"),
         *("cpuset.cpus.effective", "cpuset.effective_cpus"),
         *("memory.max", "memory.current", "memory.events"),
+        *("memory.high", "memory.soft_limit_in_bytes"),
+        *("io.max", "io.weight", "io.bfq.weight", "blkio.weight", "blkio.bfq.weight"),
+        *("blkio.throttle.read_bps_device", "blkio.throttle.write_bps_device"),
+        *("blkio.throttle.read_iops_device", "blkio.throttle.write_iops_device"),
         *("memory.limit_in_bytes", "memory.usage_in_bytes", "memory.oom_control"),
     ]
 )

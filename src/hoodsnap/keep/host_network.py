@@ -49,3 +49,16 @@ OF_A_TAP = re.compile(
 def tap_rules(text: str) -> str:
     """Keep the rules about guests' taps in the output of `iptables-save`."""
     return "".join(line for line in text.splitlines(keepends=True) if OF_A_TAP.search(line))
+
+
+_LISTENER = re.compile(r"\s*\d+: 0+:[0-9A-F]{4} 0+:0000 0A .*")
+"""Line of /proc/net/tcp for a socket that listens on all addresses."""
+
+
+def listeners(text: str) -> str:
+    """Keep the heading of /proc/net/tcp and the sockets that listen on all addresses.
+
+    Other lines hold addresses of guests in hexadecimal.
+    """
+    heading, *lines = text.splitlines(keepends=True) or [""]
+    return heading + "".join(line for line in lines if _LISTENER.match(line))

@@ -95,6 +95,9 @@ class Domain(Fact):
         "vcpu_percent": ("xml", "/domain/cputune/quota"),
         "global_percent": ("xml", "/domain/cputune/global_quota"),
         "memory_hard_limit_kib": ("xml", "/domain/memtune/hard_limit"),
+        "memory_soft_limit_kib": ("xml", "/domain/memtune/soft_limit"),
+        "io_weight": ("xml", "/domain/blkiotune/weight"),
+        "io_limits": ("xml", "/domain/blkiotune/device"),
         "host_devices": ("xml", "/domain/devices/hostdev"),
         "labels": ("xml", "/domain/seclabel"),
         "definition": ("inactive", "/domain"),
@@ -305,6 +308,21 @@ class Domain(Fact):
     def memory_hard_limit_kib(self) -> int | None:
         """Limit of the memory of QEMU and its guest, in KiB; None if unlimited."""
         return self.xml.memory_hard_limit_kib
+
+    @property
+    def memory_soft_limit_kib(self) -> int | None:
+        """Memory above which the kernel takes memory away from QEMU, in KiB; None if unlimited."""
+        return self.xml.memory_soft_limit_kib
+
+    @property
+    def io_weight(self) -> int | None:
+        """Share of the host's disks that it gets when they are busy; None for the kernel's own."""
+        return self.xml.io_weight
+
+    @property
+    def io_limits(self) -> frozenset[tuple[str, int]]:
+        """Limits of its access to host disks, without the disks: `read_bytes_sec`, 1048576."""
+        return self.xml.io_limits
 
     @property
     def has_huge_pages(self) -> bool:

@@ -33,6 +33,8 @@ UNLIMITED_KIB = 1 << 52
 
 _PORT = re.compile(r"""\b(?:port|tlsPort|websocket|service)=["'](\d{1,5})["']""", re.ASCII)
 """Attributes with a TCP port: of consoles, of serial lines, and of disks in the network."""
+IO_LIMITS = ("read_bytes_sec", "write_bytes_sec", "read_iops_sec", "write_iops_sec")
+"""Limits of a guest's access to one disk of the host, in `<blkiotune>`."""
 
 _PINS = ("vcpupin", "emulatorpin", "iothreadpin")
 
@@ -237,6 +239,39 @@ class DomainXML:
         return None
 
     @cached_property
+    def memory_soft_limit_kib(self) -> int | None:
+        """Memory above which the kernel takes memory away from QEMU, in KiB; None if unlimited."""
+        limits = (one.find("soft_limit") for one in self._find("memtune"))
+        for limit in (one for one in limits if one is not None):
+            kib = _kib(limit.text, limit.get("unit"), "soft_limit")
+            return kib if kib < UNLIMITED_KIB else None
+        return None
+
+    @cached_property
+    def io_weight(self) -> int | None:
+        """Share of the host's disks that it gets when they are busy; None for the kernel's own."""
+        weights = (one.find("weight") for one in self._find("blkiotune"))
+        for weight in (one for one in weights if one is not None):
+            found = whole(weight.text)
+            if found is None:
+                raise UnheardError("the domain XML's blkiotune weight can't be read")
+            return found
+        return None
+
+    @cached_property
+    def io_limits(self) -> frozenset[tuple[str, int]]:
+        """Limits of its access to host disks, without the disks: `read_bytes_sec`, 1048576."""
+        devices = (one for tune in self._find("blkiotune") for one in tune.findall("device"))
+        found = set()
+        for limit in (part for device in devices for part in device if part.tag in IO_LIMITS):
+            value = whole(limit.text)
+            if value is None:
+                raise UnheardError("the domain XML's blkiotune limit can't be read")
+            if value:
+                found.add((limit.tag, value))
+        return frozenset(found)
+
+    @cached_property
     def has_huge_pages(self) -> bool:
         """True if the guest's memory is in huge pages."""
         backing = self._find("memoryBacking")
@@ -405,7 +440,7 @@ _FEATURE = re.compile(r"<feature policy='(\w*)' name='([\w.-]*)'/>", re.ASCII)
 PLACES = frozenset(
     [
         *("name", "uuid", "metadata", "memory", "currentMemory", "vcpu", "sysinfo", "os"),
-        *("cpu", "cpu/numa", "cputune", "memtune", "memoryBacking", "seclabel"),
+        *("cpu", "cpu/numa", "cputune", "blkiotune", "memtune", "memoryBacking", "seclabel"),
         *("devices/emulator",),
         *("devices/memory", "devices/disk", "devices/interface", "devices/hostdev"),
         *("devices/graphics", "devices/serial", "devices/console", "devices/tpm"),

@@ -31,8 +31,37 @@ _MARKS = {
     "memory": ("memory.max", "memory.limit_in_bytes"),
     "cpuset": ("cpuset.cpus.effective", "cpuset.effective_cpus"),
     "pressure": ("cpu.pressure",),
+    "soft": ("memory.high", "memory.soft_limit_in_bytes"),
+    "io": (
+        *("io.max", "blkio.throttle.read_bps_device"),
+        *("io.weight", "io.bfq.weight", "blkio.weight", "blkio.bfq.weight"),
+    ),
 }
 """Files that show which part an answer holds, in version 2 and version 1."""
+
+_OF_VERSION_2 = {
+    "rbps": "read_bytes_sec",
+    "wbps": "write_bytes_sec",
+    "riops": "read_iops_sec",
+    "wiops": "write_iops_sec",
+}
+_OF_VERSION_1 = {
+    "blkio.throttle.read_bps_device": "read_bytes_sec",
+    "blkio.throttle.write_bps_device": "write_bytes_sec",
+    "blkio.throttle.read_iops_device": "read_iops_sec",
+    "blkio.throttle.write_iops_device": "write_iops_sec",
+}
+"""The kernel's words for the limits of a disk → libvirt's."""
+
+_DISK = re.compile(r"\d{1,8}:\d{1,8}")
+
+USUAL_WEIGHTS: Mapping[str, frozenset[int]] = {
+    "io.weight": frozenset([100]),
+    "io.bfq.weight": frozenset([100]),
+    "blkio.bfq.weight": frozenset([100]),
+    "blkio.weight": frozenset([500, 1000]),
+}
+"""File of a weight → the kernel's own value, which was raised to 1000 and lowered to 500 again."""
 
 _VCPU = re.compile(r"(?:libvirt/)?vcpu\d+/")
 _WHOLE = re.compile(r"\A(?:libvirt/)?[^/]*\Z")
@@ -49,6 +78,16 @@ class MachineGroup(NamedTuple):
     """Processes in the group and its subgroups."""
     machine: tuple[int, str] | None
     """Id and name of the domain in the group's name; None if the name has another form."""
+
+
+class IoLimit(NamedTuple):
+    """A limit of access to one disk of the host."""
+
+    disk: str
+    """Its numbers: `254:0`."""
+    name: str
+    """The limit in libvirt's words: `read_bytes_sec`."""
+    value: int
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -68,6 +107,9 @@ class Cgroup(Fact):
         "throttled_percent": ("cpu", "vcpu*/cpu.stat"),
         "memory_limit_kib": ("memory", ""),
         "memory_used_kib": ("memory", ""),
+        "memory_soft_limit_kib": ("soft", ""),
+        "io_limits": ("io", ""),
+        "io_weights": ("io", ""),
         "oom_kills": ("memory", ""),
         "cpus": ("cpuset", "emulator/"),
         "cpu_pressure": ("pressure", "cpu.pressure"),
@@ -135,6 +177,50 @@ class Cgroup(Fact):
         text = self._first("memory", "memory.max", "memory.limit_in_bytes").strip()
         limit = None if text == "max" else _number(text)
         return None if limit is None or limit >= NO_LIMIT else limit >> 10
+
+    @cached_property
+    def memory_soft_limit_kib(self) -> int | None:
+        """Memory above which the kernel takes memory away from the group, in KiB; None if
+        unlimited. The lowest, if libvirt made a group inside of the guest's."""
+        values = [
+            text.strip()
+            for name, text in self._settings("soft").items()
+            if _WHOLE.match(name) and name.rpartition("/")[2] in _MARKS["soft"]
+        ]
+        limits = [_number(text) for text in values if text != "max"]
+        least = min(limits, default=NO_LIMIT)
+        return None if least >= NO_LIMIT else least >> 10
+
+    @property
+    def holds_back(self) -> bool:
+        """True if the kernel stops a group above its soft limit (version 2); version 1 takes memory
+        away only if the host has none left."""
+        return any(name.endswith("memory.high") for name in self._settings("soft"))
+
+    @cached_property
+    def io_limits(self) -> tuple[IoLimit, ...]:
+        """Limits of the group's access to disks of the host."""
+        found: dict[IoLimit, None] = {}
+        for name, text in self._settings("io").items():
+            file = name.rpartition("/")[2]
+            if _WHOLE.match(name) and (file == "io.max" or file in _OF_VERSION_1):
+                found |= dict.fromkeys(_io_limits(file, text))
+        return tuple(found)
+
+    @cached_property
+    def io_weights(self) -> Mapping[str, int]:
+        """Share of the host's disks that the group gets when they are busy, by the file of each of
+        the kernel's schedulers: `blkio.bfq.weight` → 100."""
+        found = {}
+        for name, text in self._settings("io").items():
+            file = name.rpartition("/")[2]
+            words = text.split()
+            if _WHOLE.match(name) and file in USUAL_WEIGHTS and words:
+                # A group inside of the guest's has the weight that libvirt set, if there is one.
+                number = _number(words[1] if words[0] == "default" else words[0])
+                if file not in found or number not in USUAL_WEIGHTS[file]:
+                    found[file] = number
+        return found
 
     @cached_property
     def memory_used_kib(self) -> int:
@@ -256,6 +342,21 @@ def _limits(settings: Mapping[str, str], groups: re.Pattern[str] = _VCPU) -> Ite
         if file == "cpu.cfs_quota_us":
             period = settings.get(f"{folder}/cpu.cfs_period_us".lstrip("/"), "")
         yield None if quota in ("max", "-1") else percent_of(_number(quota), _number(period))
+
+
+def _io_limits(file: str, text: str) -> Iterator[IoLimit]:
+    """Read `254:0 rbps=1048576 wbps=max …` (version 2) or `254:0 1048576` (version 1)."""
+    for line in text.splitlines():
+        disk, *words = line.split()
+        if not _DISK.fullmatch(disk) or not words:
+            raise UnheardError("a limit in the control group can't be read")
+        if file != "io.max":
+            yield IoLimit(disk, _OF_VERSION_1[file], _number(words[0]))
+            continue
+        for word in words:
+            name, _, value = word.partition("=")
+            if value != "max" and name in _OF_VERSION_2:
+                yield IoLimit(disk, _OF_VERSION_2[name], _number(value))
 
 
 def _counts(text: str) -> dict[str, int]:

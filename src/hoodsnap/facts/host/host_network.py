@@ -11,7 +11,7 @@ from typing import Any
 from hoodsnap.bundle import Answer
 from hoodsnap.facts.fact import UnheardError, caught, is_true, text, value_of
 from hoodsnap.facts.host.dhcp import DhcpHosts, read_dhcp_hosts
-from hoodsnap.facts.host.flow import PortFlows, read_flows
+from hoodsnap.facts.host.flow import FirstTable, PortFlows, read_first_tables, read_flows
 from hoodsnap.facts.host.namespace import (
     NAMESPACES,
     Namespace,
@@ -126,6 +126,11 @@ class HostNetwork:
     def flows(self) -> Mapping[int, PortFlows]:
         """Port number on the integration bridge → its rules."""
         return read_flows(self.said)
+
+    @cached_property
+    def first_tables(self) -> Mapping[str, FirstTable]:
+        """Bridge of Open vSwitch → its rules in table 0."""
+        return read_first_tables(self.said)
 
     @cached_property
     def bridges(self) -> frozenset[str] | None:

@@ -13,13 +13,31 @@ NAMESPACES = "ip -j netns"
 
 _INSIDE = re.compile(r"ip -j -n (\S+) (address|route)")
 
-_RULES = re.compile(r"ip netns exec (\S+) iptables-save -t nat")
+_PARTS = {
+    "iptables-save -t nat": "nat",
+    "sysctl net.ipv4.ip_forward": "forward",
+    "cat /proc/net/tcp": "tcp",
+    "cat /proc/net/tcp6": "tcp6",
+}
+"""Command that was run inside → the part of what is known that it tells."""
+
+_RUN_INSIDE = re.compile(rf"ip netns exec (\S+) ({'|'.join(map(re.escape, _PARTS))})")
 
 _INWARDS = re.compile(
     r"-A \S+-PREROUTING -d ([\d.]+)/32 (?:-i \S+ )?-j DNAT --to-destination ([\d.]+)"
 )
 
 _OUTWARDS = re.compile(r"-A \S+-float-snat -s ([\d.]+)/32 (?:-o \S+ )?-j SNAT --to-source ([\d.]+)")
+
+_METADATA = re.compile(
+    r"-A \S+-PREROUTING -d 169\.254\.169\.254/32 .*-j REDIRECT --to-ports (\d{1,5})\b"
+)
+
+_SOURCES = re.compile(r"-j SNAT --to-source ([\d.]+)")
+
+_CHAIN = re.compile(r"^:neutron-\S+-PREROUTING ", re.MULTILINE)
+
+_LISTENS = re.compile(r"^\s*\d+: 0+:([0-9A-F]{4}) ", re.MULTILINE)
 
 
 class Namespace(NamedTuple):
@@ -28,7 +46,7 @@ class Namespace(NamedTuple):
     name: str
     """`qrouter-` with the router's id, `qdhcp-` with the network's."""
     said: Mapping[str, Answer]
-    """The answers about it: `address`, `route`, `nat`."""
+    """The answers about it: `address`, `route`, `nat`, `forward`, `tcp`, `tcp6`."""
 
     @property
     def addresses(self) -> frozenset[str]:
@@ -39,6 +57,68 @@ class Namespace(NamedTuple):
     def devices(self) -> Mapping[str, tuple[str, ...]]:
         """Name of each device → its addresses with the length of their prefix: `10.20.0.1/24`."""
         return devices_of(self._value("address"))
+
+    @property
+    def widths(self) -> Mapping[str, int]:
+        """Name of each device → its MTU in bytes."""
+        rows = value_of(self.said.get("address"), f"devices of {self.name}", list[dict[str, Any]])
+        return {
+            str(row.get("ifname")): mtu for row in rows if isinstance(mtu := row.get("mtu"), int)
+        }
+
+    @property
+    def cut_off(self) -> frozenset[str]:
+        """The names of its devices that are switched on, but have no carrier: the other end of
+        their pair is off or gone."""
+        rows = value_of(self.said.get("address"), f"devices of {self.name}", list[dict[str, Any]])
+        return frozenset(
+            str(row.get("ifname"))
+            for row in rows
+            if isinstance(flags := row.get("flags"), list) and {"UP", "NO-CARRIER"} <= {*flags}
+        )
+
+    @property
+    def forwards(self) -> bool:
+        """True if the kernel passes IPv4 packets from one of its devices to another."""
+        if "forward" not in self.said:
+            raise UnheardError("net.ipv4.ip_forward of the routers was not collected")
+        text = value_of(self.said["forward"], f"net.ipv4.ip_forward of {self.name}", str)
+        name, _, value = text.strip().partition(" = ")
+        if name != "net.ipv4.ip_forward" or value not in ("0", "1"):
+            raise UnheardError(f"net.ipv4.ip_forward of {self.name} can't be read")
+        return value == "1"
+
+    @property
+    def has_chains(self) -> bool:
+        """True if neutron's chains exist in the table of translations."""
+        return _CHAIN.search(self._rules()) is not None
+
+    @property
+    def metadata_port(self) -> int | None:
+        """TCP port to which requests for metadata are redirected; None without such a rule."""
+        found = _METADATA.search(self._rules())
+        return int(found[1]) if found is not None else None
+
+    @property
+    def sources(self) -> frozenset[str]:
+        """Addresses that it writes into packets on their way out (SNAT)."""
+        return frozenset(_SOURCES.findall(self._rules()))
+
+    @property
+    def listens(self) -> Mapping[int, Answer]:
+        """TCP port on which a program listens on all addresses → the answer that shows it.
+
+        Raises `UnheardError` only if neither IPv4 nor IPv6 was collected.
+        """
+        found: dict[int, Answer] = {}
+        parts = [self.said[part] for part in ("tcp", "tcp6") if part in self.said]
+        parts = [answer for answer in parts if answer.error is None]
+        if not parts:
+            raise UnheardError("the sockets in the routers' namespaces were not collected")
+        for answer in parts:
+            for port in _LISTENS.findall(str(answer.value)):
+                found[int(port, 16)] = answer
+        return found
 
     @property
     def down(self) -> frozenset[str]:
@@ -83,8 +163,8 @@ def read_namespaces(said: Mapping[str, Answer]) -> Mapping[str, Namespace]:
     for query, answer in said.items():
         if inside := _INSIDE.fullmatch(query):
             found.setdefault(inside[1], {})[inside[2]] = answer
-        elif rules := _RULES.fullmatch(query):
-            found.setdefault(rules[1], {})["nat"] = answer
+        elif run := _RUN_INSIDE.fullmatch(query):
+            found.setdefault(run[1], {})[_PARTS[run[2]]] = answer
     return {name: Namespace(name, answers) for name, answers in found.items()}
 
 
