@@ -94,3 +94,9 @@ fault threads-pinned vm-config "taskset: all threads of the guest's QEMU may run
 b_threads_pinned() { taskset -pc "$(qemu_of)" | sed 's/.*: //' | save cpus; taskset -apc 1 "$(qemu_of)" >/dev/null; }
 c_threads_pinned() { [ "$(taskset -pc "$(qemu_of)" | sed 's/.*: //')" = 1 ]; }
 f_threads_pinned() { taskset -apc "$(saved cpus)" "$(qemu_of)" >/dev/null; }
+
+fault group-frozen vm-linux "the guest's control group is frozen, as by a program for backups that died" "nothing; the guest stands still while libvirt reports it as running"
+freezer() { echo "/sys/fs/cgroup/freezer$(awk -F: '$2 == "freezer" { print $3 }' "/proc/$(qpid)/cgroup")"; }
+b_group_frozen() { freezer | save group; echo FROZEN > "$(saved group)/freezer.state"; }
+c_group_frozen() { [ "$(cat "$(saved group)/freezer.state")" != THAWED ]; }
+f_group_frozen() { echo THAWED > "$(saved group)/freezer.state"; }

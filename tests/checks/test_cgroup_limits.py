@@ -197,3 +197,27 @@ def test_a_weight_that_virsh_set_back_stays_in_the_running_definition(
 
     grouped.edit("libvirt", f"virsh dumpxml {LIMITED}", "<weight>100<", "<weight>300<")
     assert [line for line in grouped.headlines() if "blkiotune weight 300 now" in line]
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [("freezer__state", "FROZEN\n"), ("cgroup__events", "populated 1\nfrozen 1\n")],
+)
+def test_a_frozen_group(grouped: RecordedHost, file: str, text: str) -> None:
+    memory(grouped, **{file: text})
+
+    [finding] = grouped.report().findings
+    assert finding.check.name == "qemu-monitor-dead"
+    assert "is frozen with its control group" in finding.headline
+    [thaw] = [line for line in changes(finding) if line.startswith("echo")]
+    assert thaw.endswith(("libvirt-qemu/freezer.state", ".scope/cgroup.freeze"))
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [("freezer__state", "THAWED\n"), ("cgroup__events", "populated 1\nfrozen 0\n")],
+)
+def test_a_group_that_is_not_frozen(grouped: RecordedHost, file: str, text: str) -> None:
+    memory(grouped, **{file: text})
+
+    assert grouped.findings() == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from hoodsnap.agreement import Thing, Told, disagreements
 from hoodsnap.bundle import Answer
@@ -14,7 +15,8 @@ from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host, is_unasked
 from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.domain.state import ON, DomainState
-from hoodsnap.facts.fact import known, value_of
+from hoodsnap.facts.fact import is_true, known, value_of
+from hoodsnap.facts.host.cgroup import Cgroup
 from hoodsnap.facts.process.monitor import Monitor
 from hoodsnap.facts.process.process import Process
 from hoodsnap.facts.quantity import is_address
@@ -23,6 +25,9 @@ from hoodsnap.printable import cut
 
 LONGEST = 60
 """Longest text of an error in a headline, in characters."""
+
+NOT_FROZEN: Mapping[str, Any] = {"FREEZER": "", "THAW": ""}
+"""Values for the advice if the control group is not frozen."""
 
 STOPPED = frozenset("Tt")
 """Kernel states of a process that a signal or a debugger has stopped."""
@@ -248,11 +253,17 @@ def _is_path(name: str | None) -> bool:
 
 @check(Severity.ERROR)
 def qemu_monitor_dead(
-    guest: Guest, host: Host, domain: Domain, process: Process, monitor: Monitor | None
+    guest: Guest,
+    host: Host,
+    domain: Domain,
+    process: Process,
+    monitor: Monitor | None,
+    cgroup: Cgroup | None,
 ) -> Problems:
     """QEMU exists but does not answer; nova and libvirt hang on every request to it.
 
-    The process was stopped by a signal, or it waits in the kernel for storage that does not answer.
+    The process was stopped by a signal, its control group is frozen, or it waits in the kernel for
+    storage that does not answer.
     The guest is frozen while libvirt keeps reporting it as running.
 
     Authority: The kernel's state of the process: `T` is stopped, `D` waits for storage.
@@ -269,6 +280,11 @@ def qemu_monitor_dead(
     Then, if the process is in state T, let it continue, which lets the guest run again:
 
         kill -CONT PID
+
+    If its control group is frozen, ask who froze it: a backup, or a program for containers. Then
+    thaw the group, which lets the guest run again:
+
+        echo THAW > FREEZER
 
     It worked if the process is in another state, and libvirt gets an answer from it:
 
@@ -289,18 +305,40 @@ def qemu_monitor_dead(
             f" {domain.state_words}",
             state,
             says(domain, state=domain.state_words),
+            **NOT_FROZEN,
+        )
+        return
+    if cgroup is not None and is_true(lambda: cgroup.frozen):
+        yield problem(
+            f"{_subject(guest, process)} is frozen with its control group, but its domain is"
+            f" {domain.state_words}",
+            state,
+            says(cgroup, frozen=True),
+            says(domain, state=domain.state_words),
+            **_freezer(cgroup),
         )
         return
     silent = next(_silent(domain, host, monitor), None)
     if silent is not None and process.state == "D":
         waits = "waits in the kernel (state D), and did not answer libvirt"
-        yield problem(f"{_subject(guest, process)} {waits}", state, silent)
+        yield problem(f"{_subject(guest, process)} {waits}", state, silent, **NOT_FROZEN)
     elif silent is not None and not task_in_flight(guest) and not migrating(guest):
         # Requests wait until an incoming migration ends.
         asked = "libvirt" if silent.layer == "libvirt" else "on its monitor"
         reason = cut(str(dict(silent.said).get("error")), LONGEST)
         headline = f"{_subject(guest, process)} did not answer {asked}: {reason}"
-        yield problem(headline, state, silent, severity=Severity.WARNING)
+        yield problem(headline, state, silent, severity=Severity.WARNING, **NOT_FROZEN)
+
+
+def _freezer(cgroup: Cgroup) -> dict[str, Any]:
+    """Return the file that thaws the group, and what to write to it."""
+    old = cgroup.hierarchies.get("freezer")
+    path = old if old is not None else cgroup.hierarchies.get("", "")
+    name = cgroup.machine or ""
+    group = path.partition(name)[0] + name  # libvirt's groups inside of it are frozen with it
+    if old is not None:
+        return {"FREEZER": f"/sys/fs/cgroup/freezer{group}/freezer.state", "THAW": "THAWED"}
+    return {"FREEZER": f"/sys/fs/cgroup{group}/cgroup.freeze", "THAW": "0"}
 
 
 def _subject(guest: Guest, process: Process) -> str:

@@ -29,7 +29,7 @@ TOP = "/sys/fs/cgroup"
 PARENTS = ("machine", "machine.slice")
 """Parents of the guests' groups, without and with systemd."""
 
-CONTROLLERS = frozenset(["", "blkio", "cpu", "cpuset", "memory"])
+CONTROLLERS = frozenset(["", "blkio", "cpu", "cpuset", "freezer", "memory"])
 """Controllers whose hierarchies are read; the hierarchy of version 2 has no name."""
 
 LARGEST = 64 << 10

@@ -8,6 +8,7 @@ FILES = frozenset(
         *("cpuset.cpus.effective", "cpuset.effective_cpus"),
         *("memory.max", "memory.current", "memory.events"),
         *("memory.high", "memory.soft_limit_in_bytes"),
+        *("cgroup.freeze", "cgroup.events", "freezer.state"),
         *("io.max", "io.weight", "io.bfq.weight", "blkio.weight", "blkio.bfq.weight"),
         *("blkio.throttle.read_bps_device", "blkio.throttle.write_bps_device"),
         *("blkio.throttle.read_iops_device", "blkio.throttle.write_iops_device"),

@@ -31,6 +31,7 @@ _MARKS = {
     "memory": ("memory.max", "memory.limit_in_bytes"),
     "cpuset": ("cpuset.cpus.effective", "cpuset.effective_cpus"),
     "pressure": ("cpu.pressure",),
+    "freezer": ("cgroup.events", "freezer.state"),
     "soft": ("memory.high", "memory.soft_limit_in_bytes"),
     "io": (
         *("io.max", "blkio.throttle.read_bps_device"),
@@ -108,6 +109,7 @@ class Cgroup(Fact):
         "memory_limit_kib": ("memory", ""),
         "memory_used_kib": ("memory", ""),
         "memory_soft_limit_kib": ("soft", ""),
+        "frozen": ("freezer", ""),
         "io_limits": ("io", ""),
         "io_weights": ("io", ""),
         "oom_kills": ("memory", ""),
@@ -190,6 +192,20 @@ class Cgroup(Fact):
         limits = [_number(text) for text in values if text != "max"]
         least = min(limits, default=NO_LIMIT)
         return None if least >= NO_LIMIT else least >> 10
+
+    @cached_property
+    def frozen(self) -> bool:
+        """True if the kernel lets no process of the group run, because the group or one above it is
+        frozen."""
+        states = {
+            name.rpartition("/")[2]: text
+            for name, text in self._settings("freezer").items()
+            if _WHOLE.match(name)
+        }
+        if "freezer.state" in states:
+            return states["freezer.state"].strip() != "THAWED"
+        counts = _counts(states.get("cgroup.events", ""))
+        return counts["frozen"] == 1 if "frozen" in counts else unheard("frozen was not collected")
 
     @property
     def holds_back(self) -> bool:
