@@ -210,3 +210,13 @@ fault tap-policed vm-snap "Open vSwitch drops what the guest sends above 10 kbit
 b_tap_policed() { first_tap | save tap; ovs-vsctl set Interface "$(saved tap)" ingress_policing_rate=10 ingress_policing_burst=1; }
 c_tap_policed() { [ "$(ovs-vsctl get Interface "$(saved tap)" ingress_policing_rate)" = 10 ]; }
 f_tap_policed() { ovs-vsctl set Interface "$(saved tap)" ingress_policing_rate=0 ingress_policing_burst=0; }
+
+fault tap-dead-vlan vm-linux "the guest's tap is in the dead VLAN 4095, as if neutron's agent had stopped at the wrong moment" "nothing until neutron's agent starts again"
+b_tap_dead_vlan() { local t; t=$(first_tap); echo "$t" | save tap; ovs-vsctl get Port "$t" tag | save tag; ovs-vsctl set Port "$t" tag=4095; }
+c_tap_dead_vlan() { [ "$(ovs-vsctl get Port "$(saved tap)" tag)" = 4095 ]; }
+f_tap_dead_vlan() { ovs-vsctl set Port "$(saved tap)" tag="$(saved tag)"; }
+
+fault fip-on-host vm-linux "the guest's floating IP is also on the host's bridge br-ex" "nothing; both answer for it"
+b_fip_on_host() { floating_ip | save fip; ip address add "$(saved fip)/32" dev br-ex; }
+c_fip_on_host() { ip -4 -brief address show dev br-ex | grep -q "$(saved fip)/32"; }
+f_fip_on_host() { ip address del "$(saved fip)/32" dev br-ex; }
