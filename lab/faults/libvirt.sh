@@ -151,3 +151,11 @@ print(x)' "$u" "$other" "$(row "select id from nova.instances where uuid='$u'")"
 }
 c_shelved_defined() { virsh domstate "$u" >/dev/null 2>&1; }
 f_shelved_defined() { virsh -q undefine "$u"; }
+
+fault backup-forgotten vm-snap "virsh backup-begin in pull mode, whose program died: QEMU serves the disk on a port, and a file grows" "nothing; a reboot ends it"
+b_backup_forgotten() {
+  printf '<domainbackup mode="pull"><server transport="tcp" name="127.0.0.1" port="10809"/></domainbackup>\n' > "$S/backup.xml"
+  virsh -q backup-begin "$u" "$S/backup.xml" >/dev/null
+}
+c_backup_forgotten() { virsh backup-dumpxml "$u" >/dev/null 2>&1; }
+f_backup_forgotten() { virsh -q domjobabort "$u"; }

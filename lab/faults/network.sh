@@ -283,3 +283,12 @@ b_fip_without_router() {
 }
 c_fip_without_router() { [ "$(row "select router_id is null from neutron.floatingips where fixed_port_id = '$(saved port)'")" = 1 ]; }
 f_fip_without_router() { row "update neutron.floatingips set router_id = '$(saved router)' where fixed_port_id = '$(saved port)'"; }
+fault tap-dead-vlan vm-linux "the guest's tap is in the dead VLAN 4095, as if neutron's agent had stopped at the wrong moment" "nothing until neutron's agent starts again"
+b_tap_dead_vlan() { local t; t=$(first_tap); echo "$t" | save tap; ovs-vsctl get Port "$t" tag | save tag; ovs-vsctl set Port "$t" tag=4095; }
+c_tap_dead_vlan() { [ "$(ovs-vsctl get Port "$(saved tap)" tag)" = 4095 ]; }
+f_tap_dead_vlan() { ovs-vsctl set Port "$(saved tap)" tag="$(saved tag)"; }
+
+fault fip-on-host vm-linux "the guest's floating IP is also on the host's bridge br-ex" "nothing; both answer for it"
+b_fip_on_host() { floating_ip | save fip; ip address add "$(saved fip)/32" dev br-ex; }
+c_fip_on_host() { ip -4 -brief address show dev br-ex | grep -q "$(saved fip)/32"; }
+f_fip_on_host() { ip address del "$(saved fip)/32" dev br-ex; }
