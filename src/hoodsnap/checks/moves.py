@@ -31,7 +31,7 @@ from hoodsnap.facts.database.request_spec import RequestSpec
 from hoodsnap.facts.database.tables import plain_name
 from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.domain.state import EXECUTING, DomainState, PauseReason
-from hoodsnap.facts.fact import UnheardError, integer, known, text
+from hoodsnap.facts.fact import UnheardError, integer, known
 from hoodsnap.phrase import brief, several
 
 BY_A_MIGRATION = frozenset(
@@ -660,17 +660,14 @@ def _unknown_host(guest: Guest, cloud: Cloud, request_spec: RequestSpec) -> Iter
 
 def _other_root(guest: Guest, instance: Instance, request_spec: RequestSpec) -> Iterator[Problem]:
     """Yield a server for which the next move claims a root disk wrongly, or claims none."""
-    planned = request_spec.boots_from_volume
+    planned, is_volume = request_spec.boots_from_volume, instance.boots_from_volume
     roots = [row for row in instance.devices or () if row.get("boot_index") == 0]
-    kinds = {text(row, "destination_type") for row in roots}
-    if planned is None or len(roots) != 1 or not kinds <= {"local", "volume"}:
-        return
-    if planned != (kinds == {"volume"}):
-        has, claims = ("a local disk", "no") if planned else ("a volume", "a")
+    if planned not in (None, is_volume) and roots:
+        has, claims = ("a volume", "a") if is_volume else ("a local disk", "no")
         yield problem(
             f"{guest.title} boots from {has}, but its request spec (is_bfv) claims {claims} root "
             "disk on its next host",
-            derives(instance, "devices", boot_index=0, destination_type=min(map(str, kinds))),
+            says(instance, boots_from_volume=is_volume),
             says(request_spec, boots_from_volume=planned),
         )
 
