@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
 from ipaddress import ip_address
 from typing import Any
 
@@ -12,6 +13,7 @@ from hoodsnap.checks.traps import just_changed, passed_through
 from hoodsnap.evidence import Severity, hears, says
 from hoodsnap.facts.api.port import Port
 from hoodsnap.facts.api.subnet import FloatingIp, Router
+from hoodsnap.facts.clock import moment
 from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host
@@ -24,6 +26,9 @@ ROUTER = frozenset(["network:router_interface", "network:router_gateway"])
 
 METADATA = "ovnmeta-"
 
+NEW = timedelta(minutes=2)
+"""Time for the router's agent to carry out a change."""
+
 
 @check(Severity.ERROR)
 def network_namespace_wrong(host: Host, cloud: Cloud) -> Problems:
@@ -31,15 +36,17 @@ def network_namespace_wrong(host: Host, cloud: Cloud) -> Problems:
 
     neutron's agents route, give out addresses and serve metadata in network namespaces of the host.
     neutron lists the port there as ACTIVE. Without the namespace, its device or its address, the
-    guests of its network cannot leave the network, get no address, or get no metadata.
-    Causes: somebody deleted the namespace or changed it by hand, the host was rebooted and its
+    guests of its network cannot leave the network, get no address, or get no metadata. Without the
+    router's rule for leaving packets (SNAT), guests without a floating IP get no answers from the
+    external network. Causes: somebody deleted the namespace or changed it by hand, the host was rebooted and its
     agent did not start, or Open vSwitch was restarted.
 
     Authority: neutron, for what should be; the kernel, for what is.
 
     Traps: Ports that just changed. OVN's metadata needs an IPv4 subnet with DHCP, and a port that
     is not passed through. Highly available and distributed routers have addresses where they are
-    active only. Agents in containers may keep their namespaces where the host does not list them.
+    active only. Agents in containers may keep their namespaces where the host does not list them. A
+    router whose owner switched SNAT off needs no rule.
 
     Next: Check the namespace, and whether the agent runs and is alive:
 
@@ -65,7 +72,7 @@ def network_namespace_wrong(host: Host, cloud: Cloud) -> Problems:
     add the address by hand, because the agent does not know of it.
 
     Source: neutron agent/l3/namespaces.py, agent/linux/dhcp.py `setup`, agent/ovn/metadata/agent.py
-    `provision_datapath`; neutron bug 1573073.
+    `provision_datapath`; agent/l3/router_info.py `_add_snat_rules`; neutron bug 1573073.
     """
     listing = host.network.namespace_listing
     if listing is None:
@@ -126,6 +133,34 @@ def _problems(host: Host, cloud: Cloud, port: Port, name: str) -> Iterator[Probl
             found,
             **{**words, "LINK": off[0]},
         )
+    yield from _translation(host, port, space, words)
+
+
+def _translation(
+    host: Host, port: Port, space: Namespace, words: Mapping[str, Any]
+) -> Iterator[Problem]:
+    """Report a router that translates its guests' packets otherwise than neutron has it."""
+    router = host.ports.routers_by_id.get(port.device_id)
+    if port.device_owner != "network:router_gateway" or router is None or "nat" not in space.said:
+        return
+    changed = moment(router.updated_at)
+    if router.snat is None or (changed is not None and router.answer.at - changed < NEW):
+        return
+    own = [ip for ip in port.addresses if "." in ip]
+    wanted, sources = (own if router.snat else []), space.sources
+    if (not wanted and not sources) or (set(sources) & {*wanted}):
+        return
+    what = f"to {several(sources)}" if sources else "to no address"
+    expected = f"neutron has {several(wanted)}" if wanted else "SNAT is off in neutron"
+    place = f"routers[id={router.id}].external_gateway_info.enable_snat"
+    yield problem(
+        f"{brief(space.name)} translates the packets of its guests {what}; {expected}",
+        says(port, id=port.id, addresses=", ".join(port.addresses)),
+        hears(router.answer, "router", place, enable_snat=router.snat),
+        hears(space.said["nat"], "namespace", space.name, snat=", ".join(sources) or None),
+        severity=None if wanted else Severity.WARNING,
+        **words,
+    )
 
 
 def _shows_namespaces(host: Host, port: Port) -> bool:

@@ -21,6 +21,8 @@ _INWARDS = re.compile(
 
 _OUTWARDS = re.compile(r"-A \S+-float-snat -s ([\d.]+)/32 (?:-o \S+ )?-j SNAT --to-source ([\d.]+)")
 
+_SOURCE = re.compile(r"-A \S+-snat -o \S+ -j SNAT --to-source ([\d.]+)")
+
 
 class Namespace(NamedTuple):
     """One network namespace. What was not collected raises `UnheardError`."""
@@ -66,6 +68,11 @@ class Namespace(NamedTuple):
     def outwards(self) -> Mapping[str, str]:
         """Fixed IP → the floating IP that it writes into packets on their way out."""
         return dict(_OUTWARDS.findall(self._rules()))
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Addresses that it writes into all other packets that leave; empty without a rule."""
+        return tuple(_SOURCE.findall(self._rules()))
 
     def _rules(self) -> str:
         return value_of(self.said.get("nat"), f"translations of {self.name}", str)
