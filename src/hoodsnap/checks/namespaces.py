@@ -38,8 +38,8 @@ def network_namespace_wrong(host: Host, cloud: Cloud) -> Problems:
     neutron lists the port there as ACTIVE. Without the namespace, its device or its address, the
     guests of its network cannot leave the network, get no address, or get no metadata. Without the
     router's rule for leaving packets (SNAT), guests without a floating IP get no answers from the
-    external network. Causes: somebody deleted the namespace or changed it by hand, the host was rebooted and its
-    agent did not start, or Open vSwitch was restarted.
+    external network. Causes: somebody deleted the namespace or changed it by hand, the host was
+    rebooted and its agent did not start, or Open vSwitch was restarted.
 
     Authority: neutron, for what should be; the kernel, for what is.
 
