@@ -181,6 +181,44 @@ def test_namespace_route_wrong_without_the_external_subnet(host: RecordedHost) -
     assert line.startswith(f"{brief(name)} on vm has no default route, but router ")
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "headline"),
+    [
+        (
+            "address",
+            "fa:16:3e:00:00:09",
+            "has MAC address fa:16:3e:00:00:09, but its port in neutron has {mac}",
+        ),
+        ("mtu", 1300, "has MTU 1300, but the network has {mtu}"),
+    ],
+)
+def test_a_routers_device_is_not_as_its_port(
+    host: RecordedHost, field: str, value: object, headline: str
+) -> None:
+    [name] = _names(host, "qrouter-")
+    query = _own(host, name, "address")
+    links = json.loads(json.dumps(host.last("network", query).value))
+    [link] = [link for link in links if link["ifname"].startswith("qg-")]
+    wanted = headline.format(mac=link["address"], mtu=link["mtu"])
+    link[field] = value
+    host.set("network", query, links)
+
+    assert host.headlines() == [
+        f"{brief(name)}'s device {link['ifname']} of network lab-ext {wanted}"
+    ]
+
+
+def test_a_dhcp_server_may_keep_an_old_mtu(host: RecordedHost) -> None:
+    name = f"qdhcp-{_port(host, 'vm-plain')['network_id']}"
+    query = _own(host, name, "address")
+    links = json.loads(json.dumps(host.last("network", query).value))
+    [link] = [link for link in links if link["ifname"].startswith("tap")]
+    link["mtu"] = 1300
+    host.set("network", query, links)
+
+    assert host.findings() == []
+
+
 def _rules(host: RecordedHost, old: str, new: str) -> None:
     """Edit the rules by which the router translates packets."""
     [name] = _names(host, "qrouter-")

@@ -35,7 +35,7 @@ def network_namespace_wrong(host: Host, cloud: Cloud) -> Problems:
     """A router, DHCP or metadata namespace is missing or incomplete.
 
     neutron's agents route, give out addresses and serve metadata in network namespaces of the host.
-    neutron lists the port there as ACTIVE. Without the namespace, its device or its address, the
+    neutron lists the port there as ACTIVE. Without the namespace, its device or its addresses, the
     guests of its network cannot leave the network, get no address, or get no metadata. Without the
     router's rule for leaving packets (SNAT), guests without a floating IP get no answers from the
     external network. Causes: somebody deleted the namespace or changed it by hand, the host was
@@ -59,8 +59,12 @@ def network_namespace_wrong(host: Host, cloud: Cloud) -> Problems:
 
         ip -n NAMESPACE link set LINK up
 
-    If something is missing, restart the agent, which makes it; the namespaces that are complete
-    stay as they are:
+    If a device has another MAC address than its port, set the port's:
+
+        ip -n NAMESPACE link set DEVICE address MAC
+
+    If something is missing, or a router's device has another MTU, restart the agent, which sets it
+    up again; the namespaces that are complete stay as they are:
 
         systemctl restart SERVICE
 
@@ -133,7 +137,35 @@ def _problems(host: Host, cloud: Cloud, port: Port, name: str) -> Iterator[Probl
             found,
             **{**words, "LINK": off[0]},
         )
+    yield from _device(port, space, of, words)
     yield from _translation(host, port, space, words)
+
+
+def _device(port: Port, space: Namespace, of: str, words: Mapping[str, Any]) -> Iterator[Problem]:
+    """Report the port's device if it has another MAC address, or a router's another MTU."""
+    network = port.network
+    for device, (mac, mtu) in space.links.items():
+        if not device.endswith(port.id[:11]):
+            continue
+        title = f"{brief(space.name)}'s device {device} of {of}"
+        if mac is not None and mac != port.mac:
+            yield problem(
+                f"{title} has MAC address {mac}, but its port in neutron has {port.mac}",
+                says(port, id=port.id, mac=port.mac),
+                hears(space.said["address"], "namespace", device, address=mac),
+                **{**words, "DEVICE": device, "MAC": port.mac},
+            )
+        wide = known(lambda: network.mtu) if network is not None else None
+        # A DHCP agent keeps the device that it made before the network's MTU was changed.
+        if None not in (mtu, wide) and mtu != wide and port.device_owner in ROUTER:
+            yield problem(
+                f"{title} has MTU {mtu}, but the network has {wide}",
+                says(port, id=port.id, host=port.host),
+                says(network, mtu=wide),
+                hears(space.said["address"], "namespace", device, mtu=mtu),
+                severity=Severity.WARNING,
+                **words,
+            )
 
 
 def _translation(
@@ -294,9 +326,13 @@ def namespace_route_wrong(host: Host) -> Problems:
         raise reason
 
 
+_NONE: Mapping[str, str] = {"LINK": "", "DEVICE": "", "MAC": ""}
+"""Placeholders of the steps that do not apply to a problem."""
+
+
 def _words(host: Host, name: str) -> Mapping[str, Any]:
     service = "neutron-dhcp-agent" if name.startswith("qdhcp") else "neutron-l3-agent"
-    return {"NAMESPACE": name, "HOST": host.nova_name, "SERVICE": service, "LINK": ""}
+    return {"NAMESPACE": name, "HOST": host.nova_name, "SERVICE": service, **_NONE}
 
 
 @check(Severity.ERROR)
@@ -463,7 +499,7 @@ def _without_metadata(host: Host, cloud: Cloud) -> Iterator[Problem]:
             NAMESPACE=name,
             HOST=host.nova_name,
             SERVICE="neutron-ovn-metadata-agent",
-            LINK="",
+            **_NONE,
         )
 
 

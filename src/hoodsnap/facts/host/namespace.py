@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from hoodsnap.bundle import Answer
 from hoodsnap.facts.fact import UnheardError, value_of
+from hoodsnap.facts.quantity import whole
 
 NAMESPACES = "ip -j netns"
 
@@ -51,6 +52,18 @@ class Namespace(NamedTuple):
             for row in rows
             if isinstance(flags := row.get("flags"), list) and "UP" not in flags
         )
+
+    @property
+    def links(self) -> Mapping[str, tuple[str | None, int | None]]:
+        """Name of each device → its MAC address, lower case, and its MTU; None if not listed."""
+        rows = value_of(self.said.get("address"), f"devices of {self.name}", list[dict[str, Any]])
+        return {
+            str(row.get("ifname")): (
+                mac.lower() if isinstance(mac := row.get("address"), str) else None,
+                whole(row.get("mtu")),
+            )
+            for row in rows
+        }
 
     @property
     def gateways(self) -> tuple[str, ...]:
