@@ -157,7 +157,9 @@ def _device(port: Port, space: Namespace, of: str, words: Mapping[str, Any]) -> 
             )
         wide = known(lambda: network.mtu) if network is not None else None
         # A DHCP agent keeps the device that it made before the network's MTU was changed.
-        if None not in (mtu, wide) and mtu != wide and port.device_owner in ROUTER:
+        if network is None or None in (mtu, wide) or port.device_owner not in ROUTER:
+            continue
+        if mtu != wide:
             yield problem(
                 f"{title} has MTU {mtu}, but the network has {wide}",
                 says(port, id=port.id, host=port.host),
@@ -326,7 +328,7 @@ def namespace_route_wrong(host: Host) -> Problems:
         raise reason
 
 
-_NONE: Mapping[str, str] = {"LINK": "", "DEVICE": "", "MAC": ""}
+_NONE: Mapping[str, Any] = {"LINK": "", "DEVICE": "", "MAC": ""}
 """Placeholders of the steps that do not apply to a problem."""
 
 
