@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 import pytest
-from tests.conftest import RecordedHost
+from tests.conftest import RecordedHost, changes
 
 from hoodsnap.findings.advice import instructions
 from hoodsnap.phrase import brief
@@ -181,38 +181,27 @@ def test_namespace_route_wrong_without_the_external_subnet(host: RecordedHost) -
     assert line.startswith(f"{brief(name)} on vm has no default route, but router ")
 
 
-@pytest.mark.parametrize(
-    ("field", "value", "headline"),
-    [
-        (
-            "address",
-            "fa:16:3e:00:00:09",
-            "has MAC address fa:16:3e:00:00:09, but its port in neutron has {mac}",
-        ),
-        ("mtu", 1300, "has MTU 1300, but the network has {mtu}"),
-    ],
-)
-def test_a_routers_device_is_not_as_its_port(
-    host: RecordedHost, field: str, value: object, headline: str
-) -> None:
+def test_a_routers_device_has_another_mac_address(host: RecordedHost) -> None:
     [name] = _names(host, "qrouter-")
     query = _own(host, name, "address")
     links = json.loads(json.dumps(host.last("network", query).value))
     [link] = [link for link in links if link["ifname"].startswith("qg-")]
-    wanted = headline.format(mac=link["address"], mtu=link["mtu"])
-    link[field] = value
+    wanted, link["address"] = link["address"], "fa:16:3e:00:00:09"
     host.set("network", query, links)
 
     assert host.headlines() == [
-        f"{brief(name)}'s device {link['ifname']} of network lab-ext {wanted}"
+        f"{brief(name)}'s device {link['ifname']} of network lab-ext has MAC address "
+        f"fa:16:3e:00:00:09, but its port in neutron has {wanted}"
     ]
+    [finding] = host.report().findings
+    assert changes(finding)[0] == (f"ip -n {name} link set {link['ifname']} address {wanted}")
 
 
-def test_a_dhcp_server_may_keep_an_old_mtu(host: RecordedHost) -> None:
-    name = f"qdhcp-{_port(host, 'vm-plain')['network_id']}"
+def test_open_vswitch_may_lower_the_mtu_of_a_routers_device(host: RecordedHost) -> None:
+    [name] = _names(host, "qrouter-")
     query = _own(host, name, "address")
     links = json.loads(json.dumps(host.last("network", query).value))
-    [link] = [link for link in links if link["ifname"].startswith("tap")]
+    [link] = [link for link in links if link["ifname"].startswith("qg-")]
     link["mtu"] = 1300
     host.set("network", query, links)
 

@@ -63,8 +63,8 @@ def network_namespace_wrong(host: Host, cloud: Cloud) -> Problems:
 
         ip -n NAMESPACE link set DEVICE address MAC
 
-    If something is missing, or a router's device has another MTU, restart the agent, which sets it
-    up again; the namespaces that are complete stay as they are:
+    If something is missing, restart the agent, which makes it; the namespaces that are complete
+    stay as they are:
 
         systemctl restart SERVICE
 
@@ -142,31 +142,18 @@ def _problems(host: Host, cloud: Cloud, port: Port, name: str) -> Iterator[Probl
 
 
 def _device(port: Port, space: Namespace, of: str, words: Mapping[str, Any]) -> Iterator[Problem]:
-    """Report the port's device if it has another MAC address, or a router's another MTU."""
-    network = port.network
-    for device, (mac, mtu) in space.links.items():
-        if not device.endswith(port.id[:11]):
-            continue
-        title = f"{brief(space.name)}'s device {device} of {of}"
-        if mac is not None and mac != port.mac:
+    """Report the port's device if it has another MAC address.
+
+    Its MTU is not compared: Open vSwitch lowers that of its own devices to the bridge's least.
+    """
+    for device, mac in space.macs.items():
+        if device.endswith(port.id[:11]) and mac != port.mac:
             yield problem(
-                f"{title} has MAC address {mac}, but its port in neutron has {port.mac}",
+                f"{brief(space.name)}'s device {device} of {of} has MAC address {mac}, but its "
+                f"port in neutron has {port.mac}",
                 says(port, id=port.id, mac=port.mac),
                 hears(space.said["address"], "namespace", device, address=mac),
                 **{**words, "DEVICE": device, "MAC": port.mac},
-            )
-        wide = known(lambda: network.mtu) if network is not None else None
-        # A DHCP agent keeps the device that it made before the network's MTU was changed.
-        if network is None or None in (mtu, wide) or port.device_owner not in ROUTER:
-            continue
-        if mtu != wide:
-            yield problem(
-                f"{title} has MTU {mtu}, but the network has {wide}",
-                says(port, id=port.id, host=port.host),
-                says(network, mtu=wide),
-                hears(space.said["address"], "namespace", device, mtu=mtu),
-                severity=Severity.WARNING,
-                **words,
             )
 
 
@@ -181,6 +168,8 @@ def _translation(
     if router.snat is None or (changed is not None and router.answer.at - changed < NEW):
         return
     own = [ip for ip in port.addresses if "." in ip]
+    if not own:
+        return  # IPv6 is not translated
     wanted, sources = (own if router.snat else []), space.sources
     if (not wanted and not sources) or (set(sources) & {*wanted}):
         return

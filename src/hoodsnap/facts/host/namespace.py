@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 from hoodsnap.bundle import Answer
 from hoodsnap.facts.fact import UnheardError, value_of
-from hoodsnap.facts.quantity import whole
 
 NAMESPACES = "ip -j netns"
 
@@ -54,15 +53,13 @@ class Namespace(NamedTuple):
         )
 
     @property
-    def links(self) -> Mapping[str, tuple[str | None, int | None]]:
-        """Name of each device → its MAC address, lower case, and its MTU; None if not listed."""
+    def macs(self) -> Mapping[str, str]:
+        """Name of each device → its MAC address, lower case."""
         rows = value_of(self.said.get("address"), f"devices of {self.name}", list[dict[str, Any]])
         return {
-            str(row.get("ifname")): (
-                mac.lower() if isinstance(mac := row.get("address"), str) else None,
-                whole(row.get("mtu")),
-            )
+            str(row.get("ifname")): mac.lower()
             for row in rows
+            if isinstance(mac := row.get("address"), str)
         }
 
     @property
