@@ -49,6 +49,8 @@ PLACEHOLDERS: Mapping[str, str] = {
     "DATABASE": "name of the cell's database",
     "DEVICE": "kernel name of the device: sdb",
     "DISABLED_PORT": "id of the port, if it is disabled",
+    "DISABLED_ROUTER": "id of the router, if it is disabled",
+    "DISABLED_NETWORK": "id of the network, if it is disabled",
     "DISABLED": "name of the host whose service an operator disabled",
     "DISABLED_AGENT": "id of the agent, if it is disabled",
     "DISK": "path of the disk",
