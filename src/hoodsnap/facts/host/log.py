@@ -134,7 +134,7 @@ class Log(Fact):
         """`started` as a datetime; None if there is no such time."""
         return moment(self.started)
 
-    @property
+    @cached_property
     def start(self) -> Mapping[str, str]:
         """libvirt's notes at QEMU's last start: `qemu version`, `kernel`, `hostname`.
 
