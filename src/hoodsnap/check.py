@@ -169,13 +169,18 @@ class Check:
         read: Callable[[Mapping[str, object]], Any] = operator.itemgetter(*self.needs)
         return read if len(self.needs) > 1 else lambda parameters: (read(parameters),)
 
+    @cached_property
+    def _objects(self) -> tuple[str, ...]:
+        """The parameters that a guest must have."""
+        return tuple(name for name in self.needs if name in OF_GUEST - self.optional)
+
     def _is_heard(self, guest: Guest) -> bool:
         """True if the guest has every object to compare; False if one of them does not exist.
 
         Raises `UnheardError` if the layer of an object, or one of `heard`, was not collected.
         """
-        for name in self.needs:
-            if name in OF_GUEST and name not in self.optional and getattr(guest, name) is None:
+        for name in self._objects:
+            if getattr(guest, name) is None:
                 self._must_be_heard(guest, name)
                 return False  # only identity.py reports absence
         for layer in self.heard:
