@@ -198,8 +198,8 @@ class Log(Fact):
 
     @cached_property
     def _end(self) -> re.Match[str] | None:
-        ends = filter(None, map(_END.match, reversed(self._since_start)))
-        return next(ends, None)
+        ends = (_END.match(line) for line in reversed(self._since_start))
+        return next((found for found in ends if found is not None), None)
 
 
 def last_complaint(lines: Sequence[str]) -> str | None:
