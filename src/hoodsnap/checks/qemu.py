@@ -168,8 +168,9 @@ def qemu_started_differently(
     xml, argv = domain.xml, process.argv
     apart = {}
     for copy in PASSED:
-        live, started = known(lambda: copy.live(xml)), known(lambda: copy.started(argv))  # noqa: B023
-        if live is not None and started is not None and live != started:
+        live = known(copy.live, xml)
+        started = known(copy.started, argv) if live is not None else None
+        if started is not None and live != started:
             apart[copy.name] = (live, started)
     apart |= _features(xml, argv)
     if apart:
@@ -192,9 +193,9 @@ def _features(xml: DomainXML, argv: CommandLine) -> dict[str, tuple[object, obje
 
     What QEMU could not give, libvirt switches off in the live definition.
     """
-    live, started = xml.cpu_features, argv.cpu_features
     if xml.architecture not in MODELS or _model(xml) is None:
         return {}
+    live, started = xml.cpu_features, argv.cpu_features
     return {
         f"CPU feature {name}": (_switch(live[name]), _switch(started[name]))
         for name in sorted(live.keys() & started.keys())

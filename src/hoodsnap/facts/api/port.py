@@ -150,7 +150,7 @@ class Port(Fact):
         whole = self.places.get(name, ("port",))[0] == "bindings"
         return answer, place if whole else f"ports[id={self.id}].{place}"
 
-    @property
+    @cached_property
     def id(self) -> str:
         """Id of the port, lower case."""
         return (text(self.raw, "id") or "").lower()

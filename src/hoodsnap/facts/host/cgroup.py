@@ -327,8 +327,9 @@ class ControlGroups:
 
 def machine_of(name: str) -> tuple[int, str] | None:
     """Return the id and name of the domain in a group's name; None if the name has another form."""
-    plain = _ESCAPED.sub(lambda found: chr(int(found[1], 16)), name)
-    found = _NAMED.fullmatch(plain)
+    if "\\" in name:
+        name = _ESCAPED.sub(lambda found: chr(int(found[1], 16)), name)
+    found = _NAMED.fullmatch(name)
     return (int(found[1]), found[2]) if found is not None else None
 
 

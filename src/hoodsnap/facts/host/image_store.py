@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 
 from pydantic import ValidationError
@@ -120,10 +120,14 @@ class ImageStore:
 
     def listed_path(self, path: str) -> str:
         """Return the listed path for a path that QEMU or a disk's header names."""
-        for name, top in self.container_paths.items():
-            if top != name and path.startswith(f"{name}/"):
+        for name, top in self._renamed:
+            if path.startswith(f"{name}/"):
                 return top + path.removeprefix(name)
         return path
+
+    @cached_property
+    def _renamed(self) -> Sequence[tuple[str, str]]:
+        return [(name, top) for name, top in self.container_paths.items() if top != name]
 
     def image(self, path: str | None) -> Image | None:
         """Return the image at a path; None if qemu-img was not run on it."""
