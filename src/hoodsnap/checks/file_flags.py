@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from hoodsnap import phrase
 from hoodsnap.check import Problems, check, problem
@@ -70,13 +70,18 @@ def guest_file_immutable(guest: Guest, host: Host, domain: Domain | None) -> Pro
     is_off = not guest.runs and record is not None and not record.deleted
     # A start that fails leaves no domain behind.
     failed = is_off and domain is None and guest.is_here
-    open_now = set(_disks(host, domain)) if domain is not None and guest.runs else set()
+    written = set(_written(host, domain)) if domain is not None else set()
     for folder, entries in _of_guest(guest, host, domain):
-        fails_now = any(entry.immutable and entry.path in open_now for entry in entries)
+        if is_off and any(_is_needed(entry, guest, written) for entry in entries):
+            severity, what = None, f"{guest.title} can't be started: its"
+        elif any(entry.immutable and entry.path in written for entry in entries):
+            severity, what = None, f"{guest.title} may not write to its disk:"
+        else:
+            severity, what = Severity.WARNING, f"{guest.title}'s"
         yield problem(
-            f"{guest.title}'s {_named(entries)}",
+            f"{what} {_named(entries)}",
             *(_seen(host, entry) for entry in entries[:SHOWN]),
-            severity=None if is_off or fails_now else Severity.WARNING,
+            severity=severity,
             PATH=entries[0].path,
             FOLDER=folder if len(entries) > 1 else "",
             STARTED=guest.uuid if failed else "",
@@ -98,24 +103,30 @@ def _of_guest(
         if inside:
             found.update(inside)
             yield folder.path, [flagged[path] for path in inside]
-    for path in dict.fromkeys(_written(host, domain) if domain is not None else ()):
+    # A start restores saved memory from a flagged file, but libvirt can't remove it afterwards.
+    others = (*_written(host, domain), save_of(domain)) if domain is not None else ()
+    for path in dict.fromkeys(others):
         if path in flagged and path not in found:
             yield "", [flagged[path]]
 
 
 def _written(host: Host, domain: Domain) -> Iterator[str]:
-    """Yield the paths of the files that QEMU and libvirt write to for a domain."""
-    yield from _disks(host, domain)
-    yield save_of(domain)
+    """Yield the paths of the files that QEMU opens for writing for a domain."""
+    for disk in known(lambda: domain.definition.disks) or ():
+        if disk.image.type == "file" and disk.source is not None and not disk.read_only:
+            yield host.images.listed_path(disk.source)
     firmware = known(lambda: domain.definition.firmware)
     if firmware is not None and firmware.nvram is not None:
         yield firmware.nvram
 
 
-def _disks(host: Host, domain: Domain) -> Iterator[str]:
-    for disk in known(lambda: domain.definition.disks) or ():
-        if disk.image.type == "file" and disk.source is not None and not disk.read_only:
-            yield host.images.listed_path(disk.source)
+def _is_needed(entry: FolderEntry, guest: Guest, written: Collection[str]) -> bool:
+    """True if a start changes this file of the guest: a disk, the console log, or their folder."""
+    if entry.path in written or entry.path.endswith(f"/{guest.uuid}"):
+        return True
+    folder, _, name = entry.path.rpartition("/")
+    is_own = folder.endswith(f"/{guest.uuid}") and name != "disk.info"
+    return is_own and name.startswith(("disk", "console.log"))
 
 
 def _named(entries: Sequence[FolderEntry]) -> str:
@@ -164,9 +175,9 @@ def nova_file_immutable(host: Host) -> Problems:
 
         lsattr -d PATH
 
-    Not yet: Do not build, resize, migrate or delete servers on this host. Do not change owner or
-    mode, and do not run `chattr -R` on the instances directory: a server's own flags are reported
-    by guest-file-immutable.
+    Not yet: If it is a folder, do not build, resize, migrate or delete servers on this host before.
+    Do not change owner or mode, and do not run `chattr -R` on the instances directory:
+    guest-file-immutable reports the flags of a server's own files.
 
     Source: chattr(1); Linux fs/namei.c `may_create`, `may_delete`; nova
     virt/libvirt/imagecache.py; oslo.concurrency lockutils `external_lock`.
