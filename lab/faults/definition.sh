@@ -35,8 +35,8 @@ c_save_cut() { [ "$(stat -c %s "$(save_file)")" = 4096 ]; }
 f_save_cut() { restore_save; }
 
 fault save-memory-cut vm-suspended "the file with a suspended guest's memory has only the beginning of the memory" "nothing; the resume fails"
-b_save_memory_cut() { cut_save 40000; }
-c_save_memory_cut() { [ "$(stat -c %s "$(save_file)")" = 40000 ]; }
+b_save_memory_cut() { cut_save 102400; }
+c_save_memory_cut() { [ "$(stat -c %s "$(save_file)")" = 102400 ]; }
 f_save_memory_cut() { restore_save; }
 
 fault save-overwritten vm-suspended "the file with a suspended guest's memory begins with zeros" "nothing; the resume fails"

@@ -252,7 +252,7 @@ def snapshot(host: RecordedHost, asked: str | None, **fields: object) -> str:
     `asked`: when nova was asked for a snapshot; None for an action that makes none.
     """
     listed = host.last("glance", LIST).value["images"]
-    [uuid] = [one["id"] for one in listed if one["name"] == "plain-snap"]
+    [uuid] = [str(one["id"]) for one in listed if one["name"] == "plain-snap"]
     image(host, uuid, **{"status": "queued", "checksum": None, "size": None} | fields)
     edited = 0
     for answer in host.bundle.by_layer["nova-db"]:
