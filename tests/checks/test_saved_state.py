@@ -122,7 +122,7 @@ GOOD: dict[str, object] = {
     "cookie_offset": 5355,
 }
 BOOTS = "so libvirt removes it at the next start and boots the guest"
-FAILS = "so the next start fails"
+FAILS = "so the next start fails, and nova then removes it"
 
 
 @pytest.mark.parametrize(

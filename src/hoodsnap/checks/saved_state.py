@@ -108,8 +108,9 @@ def saved_memory_damaged(
     Only the guest's memory is lost: running programs, and data that the guest had not written. Its
     disks are as after a power failure. If the file is shorter than libvirt's header, or was never
     finished, libvirt removes it at the next start and boots the guest, and nothing reports that.
-    Otherwise the start fails, and goes on failing until the file is removed. Usual causes: the file
-    system was full, the file was truncated to make space, the host lost power while it was written.
+    Otherwise the start fails; nova then sets the server in error, and removes the domain and the
+    file. Usual causes: the file system was full, the file was truncated to make space, the host
+    lost power while it was written.
 
     Authority: The file: its size, and libvirt's header.
 
@@ -183,7 +184,7 @@ class Damage(NamedTuple):
 
 
 BOOTS = "libvirt removes it at the next start and boots the guest"
-FAILS = "the next start fails"
+FAILS = "the next start fails, and nova then removes it"
 
 
 def damage(host: Host, domain: Domain) -> Damage | None:
