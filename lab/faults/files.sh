@@ -196,7 +196,8 @@ no_domain() { ! virsh domstate "$u"; }
 c_start_immutable() { c_disk_immutable && no_domain 2>/dev/null; }
 f_start_immutable() { # the domain is made by a start
   chattr -i "$(idir)/disk"
-  osc server start "$u"; sleep 1; until_ok 60 idle_in active; osc server stop "$u"; until_ok 60 idle_in stopped
+  ! no_domain 2>/dev/null || { osc server start "$u"; sleep 1; until_ok 60 idle_in active; }
+  idle_in stopped || { osc server stop "$u"; until_ok 60 idle_in stopped; }
 }
 
 fault locks-immutable - "chattr +i on the folder in which nova-compute locks images" "nothing until an image is used that has no lock file yet"

@@ -7,6 +7,7 @@ it; the domain's definition and QEMU's memory follow, of which nothing is read.
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 
 SIZE = 92
 """Bytes of the header."""
@@ -35,6 +36,16 @@ def save_header(head: bytes) -> dict[str, object]:
         return found
     order = "=" if struct.unpack_from("=I", head, 16)[0] <= _NEWEST else _swapped()
     return found | dict(zip(_NUMBERS, struct.unpack_from(f"{order}5I", head, 16), strict=True))
+
+
+def header_of(fields: Mapping[str, object]) -> bytes:
+    """Return the header that has these fields; as many zeros if it was none of libvirt's."""
+    magic = fields.get("magic")
+    if magic not in (COMPLETE, PARTIAL):
+        return bytes(SIZE)
+    numbers = [fields.get(name) for name in _NUMBERS]
+    kept = [one if isinstance(one, int) and 0 <= one < 1 << 32 else 0 for one in numbers]
+    return struct.pack("=16s5I56x", str(magic).encode(), *kept)
 
 
 def _swapped() -> str:
