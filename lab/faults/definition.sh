@@ -22,6 +22,28 @@ b_saved_memory_lost() { mv "$(save_file)" "$S/memory"; }
 c_saved_memory_lost() { [ ! -e "$(save_file)" ]; }
 f_saved_memory_lost() { mv "$S/memory" "$(save_file)"; }
 
+cut_save() { cp -a "$(save_file)" "$S/memory"; truncate -s "$1" "$(save_file)"; } # BYTES
+restore_save() { cp -a "$S/memory" "$(save_file)"; rm "$S/memory"; }
+fault save-emptied vm-suspended "the file with a suspended guest's memory was truncated to 0 bytes" "nothing; at the resume libvirt removes it and boots the guest from its disk"
+b_save_emptied() { cut_save 0; }
+c_save_emptied() { [ ! -s "$(save_file)" ]; }
+f_save_emptied() { restore_save; }
+
+fault save-cut vm-suspended "the file with a suspended guest's memory ends in the definition at its beginning" "nothing; the resume fails"
+b_save_cut() { cut_save 4096; }
+c_save_cut() { [ "$(stat -c %s "$(save_file)")" = 4096 ]; }
+f_save_cut() { restore_save; }
+
+fault save-memory-cut vm-suspended "the file with a suspended guest's memory has only the beginning of the memory" "nothing; the resume fails"
+b_save_memory_cut() { cut_save 102400; }
+c_save_memory_cut() { [ "$(stat -c %s "$(save_file)")" = 102400 ]; }
+f_save_memory_cut() { restore_save; }
+
+fault save-overwritten vm-suspended "the file with a suspended guest's memory begins with zeros" "nothing; the resume fails"
+b_save_overwritten() { cp -a "$(save_file)" "$S/memory"; dd if=/dev/zero of="$(save_file)" bs=4096 count=1 conv=notrunc status=none; }
+c_save_overwritten() { [ "$(head -c 7 "$(save_file)" | tr -d '\0')" = '' ]; }
+f_save_overwritten() { restore_save; }
+
 fault disk-throttled vm-snap "virsh blkdeviotune --live: the running guest's disk is limited to 100 requests a second, which nobody sold" "nothing; the next start has no limit"
 b_disk_throttled() { virsh -q blkdeviotune "$u" vda --total-iops-sec 100 --live >/dev/null; }
 c_disk_throttled() { virsh dumpxml "$u" | grep -q '<total_iops_sec>100<'; }

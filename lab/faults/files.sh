@@ -173,3 +173,39 @@ fault locks-closed - "the folder in which nova-compute locks images belongs to r
 b_locks_closed() { stat -c '%u:%g %a' "$INSTANCES/locks" | save owner; chown root:root "$INSTANCES/locks"; chmod 0700 "$INSTANCES/locks"; }
 c_locks_closed() { [ "$(stat -c '%u %a' "$INSTANCES/locks")" = "0 700" ]; }
 f_locks_closed() { read -r owner mode <"$S/owner"; chown "$owner" "$INSTANCES/locks"; chmod "$mode" "$INSTANCES/locks"; }
+
+flags_of() { lsattr -d "$1" | cut -d' ' -f1; }
+fault disk-immutable vm-stopped "chattr +i on the disk of a stopped guest: nobody may open it for writing, root included" "a start fails: Operation not permitted; the domain is gone then"
+b_disk_immutable() { chattr +i "$(idir)/disk"; }
+c_disk_immutable() { [[ $(flags_of "$(idir)/disk") == *i* ]]; }
+f_disk_immutable() { chattr -i "$(idir)/disk"; }
+
+fault disk-append-only vm-snap "chattr +a on the disk of a running guest, which has it open" "nothing; the next start fails: Operation not permitted"
+b_disk_append_only() { chattr +a "$(idir)/disk"; }
+c_disk_append_only() { [[ $(flags_of "$(idir)/disk") == *a* ]]; }
+f_disk_append_only() { chattr -a "$(idir)/disk"; }
+
+fault folder-immutable vm-stopped "chattr -R +i on the guest's folder: no file in it can be made, changed or removed" "a start fails: Operation not permitted; the domain is gone then"
+b_folder_immutable() { chattr -R +i "$(idir)"; }
+c_folder_immutable() { [[ $(flags_of "$(idir)") == *i* ]]; }
+f_folder_immutable() { chattr -R -i "$(idir)"; }
+
+fault start-immutable vm-stopped "a start failed because the disk is immutable: nova had removed the domain before" "nothing; each start fails again"
+b_start_immutable() { chattr +i "$(idir)/disk"; osc server start "$u"; until_ok 60 no_domain; until_ok 60 no_task; }
+no_domain() { ! virsh domstate "$u"; }
+c_start_immutable() { c_disk_immutable && no_domain 2>/dev/null; }
+f_start_immutable() { # the domain is made by a start
+  chattr -i "$(idir)/disk"
+  ! no_domain 2>/dev/null || { osc server start "$u"; sleep 1; until_ok 60 idle_in active; }
+  idle_in stopped || { osc server stop "$u"; until_ok 60 idle_in stopped; }
+}
+
+fault locks-immutable - "chattr +i on the folder in which nova-compute locks images" "nothing until an image is used that has no lock file yet"
+b_locks_immutable() { chattr +i "$INSTANCES/locks"; }
+c_locks_immutable() { [[ $(flags_of "$INSTANCES/locks") == *i* ]]; }
+f_locks_immutable() { chattr -i "$INSTANCES/locks"; }
+
+fault base-immutable vm-snap "chattr +i on a base image: guests only read it" "the image cache manager can't note its use, and logs an error"
+b_base_immutable() { base_of | save base; chattr +i "$(saved base)"; }
+c_base_immutable() { [[ $(flags_of "$(saved base)") == *i* ]]; }
+f_base_immutable() { chattr -i "$(saved base)"; }

@@ -124,6 +124,24 @@ b_image_replaced() {
 c_image_replaced() { [ "$(row "select checksum from glance.images where id='$(saved img)'")" != "$(saved sum)" ]; }
 f_image_replaced() { row "update glance.images set checksum='$(saved sum)' where id='$(saved img)'"; }
 
+fault snapshot-stuck vm-plain "a snapshot is queued in glance since three hours, as nova-compute leaves it if it ends while it makes one" "nothing; the image stays"
+b_snapshot_stuck() { # the client would read data for the image from its standard input
+  local token url body
+  token=$(osc token issue -f value -c id) url=$(osc endpoint list --service image --interface public -f value -c URL)
+  body="{\"name\": \"before-upgrade\", \"disk_format\": \"qcow2\", \"container_format\": \"bare\", \"image_type\": \"snapshot\", \"instance_uuid\": \"$u\", \"base_image_ref\": \"$(image_of)\"}"
+  curl -sf -H "X-Auth-Token: $token" -H 'Content-Type: application/json' -d "$body" "${url%/}/v2/images" | jq -r .id | save img
+  echo "req-$(new_uuid)" | save request
+  row "insert into nova.instance_actions (created_at, action, instance_uuid, request_id, user_id, project_id, start_time, deleted)
+    select utc_timestamp() - interval 3 hour, 'createImage', uuid, '$(saved request)', user_id, project_id, utc_timestamp() - interval 3 hour, 0
+    from nova.instances where uuid='$u'"
+  row "update glance.images set created_at = utc_timestamp() - interval 3 hour, updated_at = utc_timestamp() - interval 3 hour where id='$(saved img)'"
+}
+c_snapshot_stuck() { [ "$(row "select status from glance.images where id='$(saved img)' and deleted=0")" = queued ]; }
+f_snapshot_stuck() {
+  ! c_snapshot_stuck || osc image delete "$(saved img)"
+  row "delete from nova.instance_actions where request_id='$(saved request)'"
+}
+
 fault shelve-image-gone vm-shelved "the image of a shelved instance is deleted in glance: it holds the only copy of its disk" "unshelving fails"
 b_shelve_image_gone() {
   row "select value from nova.instance_system_metadata where instance_uuid='$u' and \`key\`='shelved_image_id' and deleted=0" | save img

@@ -300,7 +300,7 @@ def test_a_floating_ip_of_a_guest_is_on_the_host(host: RecordedHost) -> None:
     _give(host, "ip -j address", "br-ex", ip)
 
     [line] = host.headlines()
-    assert line.endswith(f"'s floating IP {ip} is also on host {host.name}'s device br-ex")
+    assert line.endswith(f"'s floating IP {ip} is also on host vm's device br-ex")
 
 
 def test_another_network_may_have_the_same_address(host: RecordedHost) -> None:
