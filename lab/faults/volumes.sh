@@ -97,7 +97,7 @@ f_backend_renamed() { set_volume "host='$(saved host)'"; }
 fault db-connection-mode vm-data "nova's connection_info has the volume as read only (ro); the guest and cinder have it as rw" "the next start of the guest has a disk that can't be written"
 set_mode() { row "update nova.block_device_mapping set connection_info=replace(connection_info, '\"access_mode\": \"$1\"', '\"access_mode\": \"$2\"') where volume_id='$(saved vol)' and deleted=0"; }
 b_db_connection_mode() { vol_of | save vol; set_mode rw ro; }
-c_db_connection_mode() { row "select connection_info from nova.block_device_mapping where volume_id='$(saved vol)' and deleted=0" | grep -q '"access_mode": "ro"'; }
+c_db_connection_mode() { row "select connection_info from nova.block_device_mapping where volume_id='$(saved vol)' and deleted=0" | has '"access_mode": "ro"'; }
 f_db_connection_mode() { set_mode ro rw; }
 
 fault volume-multiattach vm-data "cinder has the volume as multiattach, but the guest's disk is not shareable" "a second server with the volume does not start: the file is locked"
