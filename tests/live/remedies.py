@@ -24,6 +24,10 @@ UNTIL = "until "
 """The beginning of a step that waits for a vm_state of nova: `until stopped`."""
 
 
+VARIABLE = re.compile(r"(\w+)=\$\(.*\)$")
+"""A command that keeps the output of another one for the commands after it."""
+
+
 class NotAdvisedError(Exception):
     """The advice has no command with the beginning that the table names; one sentence."""
 
@@ -130,9 +134,11 @@ def steps(trial: Trial, advice: Sequence[Instruction]) -> tuple[str, ...]:
     Raises `NotAdvisedError` if the advice has no such command after the one before it, or if a
     placeholder is left.
     """
-    advised = [command for step in advice for command in step.commands if command.changes]
+    written = [command for step in advice for command in step.commands]
+    variables = {found[1]: one.text for one in written if (found := VARIABLE.match(one.text))}
+    advised = [one for one in written if one.changes]
     if not trial.run:
-        return tuple(_filled(command, trial) for command in advised)
+        return tuple(_alone(_filled(one, trial), variables) for one in advised)
     found = []
     for step in trial.run:
         if step.startswith((BY_HAND, UNTIL)):
@@ -141,9 +147,15 @@ def steps(trial: Trial, advice: Sequence[Instruction]) -> tuple[str, ...]:
         matching = [at for at, one in enumerate(advised) if one.text.startswith(step)]
         if not matching:
             raise NotAdvisedError(f"{trial.check} does not advise `{step}` there")
-        found.append(_filled(advised[matching[0]], trial))
+        found.append(_alone(_filled(advised[matching[0]], trial), variables))
         del advised[: matching[0] + 1]
     return tuple(found)
+
+
+def _alone(command: str, variables: Mapping[str, str]) -> str:
+    """Return a command that runs in a shell of its own: with the variables that it needs."""
+    needed = [value for name, value in variables.items() if f"${name}" in command]
+    return "; ".join([*needed, command])
 
 
 def looks(trial: Trial, advice: Sequence[Instruction]) -> tuple[str, ...]:
