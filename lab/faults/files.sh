@@ -155,9 +155,9 @@ c_saved_and_noticed() { virsh dominfo "$u" | has '^Managed save: *yes'; }
 f_saved_and_noticed() { osc server set --state active "$u"; virsh -q start "$u"; until_ok 30 running; sleep 1; until_ok 60 idle_in active || back_to_active; }
 
 fault base-cut vm-snap "the base image of a running guest is cut to half of its size: the same inode, so all guests read the cut file" "nothing; reads past the end fail, and the next start reads zeros there"
-b_base_cut() { base_of | save base; cp --sparse=always -a "$(saved base)" "$S/base"; truncate -s "$(($(stat -c %s "$(saved base)") / 2))" "$(saved base)"; }
-c_base_cut() { [ "$(stat -c %s "$(saved base)")" -lt "$(stat -c %s "$S/base")" ]; }
-f_base_cut() { dd if="$S/base" of="$(saved base)" bs=1M conv=notrunc,sparse status=none; truncate -s "$(stat -c %s "$S/base")" "$(saved base)"; cmp -s "$S/base" "$(saved base)"; }
+b_base_cut() { base_of | save base; cp --sparse=always -a "$(saved base)" "$S/copy"; truncate -s "$(($(stat -c %s "$(saved base)") / 2))" "$(saved base)"; }
+c_base_cut() { [ "$(stat -c %s "$(saved base)")" -lt "$(stat -c %s "$S/copy")" ]; }
+f_base_cut() { dd if="$S/copy" of="$(saved base)" bs=1M conv=notrunc,sparse status=none; truncate -r "$S/copy" "$(saved base)"; cmp -s "$S/copy" "$(saved base)"; }
 
 fault stopped-rebased vm-stopped "qemu-img rebase -u of a stopped server's disk to another image's base" "nothing; the next start reads the wrong blocks"
 b_stopped_rebased() { base_of | save base; rebase "$(another_base)"; }
