@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -43,6 +43,8 @@ class Trial:
     """Why the advice is not tried: a sentence without a period."""
     instance: str = ""
     """The instance to break, if it is another than the fault's own."""
+    also: str = ""
+    """Another instance that the fault changes."""
     run: tuple[str, ...] = ()
     """The steps, in order; without any, each command of the advice that changes something. A step
     is the beginning of an advised command, or starts with `BY_HAND` or `UNTIL`."""
@@ -81,6 +83,11 @@ class Trial:
         """The instance that has the fault; `-` for the host."""
         return self.instance or faults()[self.fault]
 
+    @property
+    def changed(self) -> Set[str]:
+        """The instances that the fault changes."""
+        return {self.broken, self.also} - {"-", ""}
+
 
 @cache
 def faults() -> Mapping[str, str]:
@@ -109,7 +116,7 @@ def _fits(trial: Trial, others: Sequence[Trial]) -> bool:
         return False
     if trial.service and trial.service in [one.service for one in others]:
         return False
-    if trial.broken != "-" and trial.broken in [one.broken for one in others]:
+    if trial.changed & {name for one in others for name in one.changed}:
         return False
     same = (trial.thaw, trial.sample) == (others[0].thaw, others[0].sample)
     return same and trial.fault not in [one.fault for one in others]
