@@ -142,7 +142,7 @@ def steps(trial: Trial, advice: Sequence[Instruction]) -> tuple[str, ...]:
     placeholder is left.
     """
     written = [command for step in advice for command in step.commands]
-    variables = {found[1]: one.text for one in written if (found := VARIABLE.match(one.text))}
+    variables = {kept[1]: one.text for one in written if (kept := VARIABLE.match(one.text))}
     advised = [one for one in written if one.changes]
     if not trial.run:
         return tuple(_alone(_filled(one, trial), variables) for one in advised)
