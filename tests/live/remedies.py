@@ -70,8 +70,8 @@ class Trial:
     alone: bool = False
     """No other fault may be in the lab meanwhile."""
     service: str = ""
-    """What this fault stops or changes, if the other trials need it: it is broken last and mended
-    first."""
+    """What this fault stops or changes, if other trials need it or make a daemon repair it: it is
+    broken last and mended first."""
 
     @property
     def name(self) -> str:
