@@ -136,28 +136,28 @@ f_leftover_resize() { rm -rf "$(idir)_resize"; }
 
 fault definition-other-disk vm-duo "the stored definition of a running guest names another disk: its next start by hand would use that disk" "nothing; hard reboot writes the definition again"
 b_definition_other_disk() { save_definition; sed "s#$(idir)/disk'#$(idir)/disk.old'#" "$S/inactive.xml" | save edited.xml; virsh -q define "$S/edited.xml"; }
-c_definition_other_disk() { virsh dumpxml --inactive "$u" | grep -q "/disk.old'"; }
+c_definition_other_disk() { virsh dumpxml --inactive "$u" | has "/disk.old'"; }
 f_definition_other_disk() { virsh -q define "$S/inactive.xml"; }
 
 fault definition-foreign-disk vm-stopped "the definition of a stopped guest names the disk of another server" "nothing; hard reboot and start write the definition again"
 b_definition_foreign_disk() { save_definition; sed "s#$(idir)/disk'#$INSTANCES/$(uuid_of vm-plain)/disk'#" "$S/inactive.xml" | save edited.xml; virsh -q define "$S/edited.xml"; }
-c_definition_foreign_disk() { virsh dumpxml --inactive "$u" | grep -q "$(uuid_of vm-plain)/disk'"; }
+c_definition_foreign_disk() { virsh dumpxml --inactive "$u" | has "$(uuid_of vm-plain)/disk'"; }
 f_definition_foreign_disk() { virsh -q define "$S/inactive.xml"; }
 
 fault saved-behind vm-config "virsh managedsave, as by libvirt-guests when the host shuts down: ACTIVE in nova (recorded with --freeze)" "the power sync sets it to stopped; its next start resumes from the saved memory"
 b_saved_behind() { virsh -q managedsave "$u" >/dev/null; }
-c_saved_behind() { virsh dominfo "$u" | grep -q '^Managed save: *yes'; }
+c_saved_behind() { virsh dominfo "$u" | has '^Managed save: *yes'; }
 f_saved_behind() { virsh -q start "$u"; until_ok 30 running; sleep 1; thaw; until_ok 60 idle_in active || back_to_active; }
 
 fault saved-and-noticed vm-duo "virsh managedsave of an ACTIVE instance, and the power sync has set it to stopped" "nothing; nova's start deletes the saved memory and boots the guest"
 b_saved_and_noticed() { virsh -q managedsave "$u" >/dev/null; row "update nova.instances set vm_state='stopped', power_state=4 where uuid='$u'"; }
-c_saved_and_noticed() { virsh dominfo "$u" | grep -q '^Managed save: *yes'; }
+c_saved_and_noticed() { virsh dominfo "$u" | has '^Managed save: *yes'; }
 f_saved_and_noticed() { osc server set --state active "$u"; virsh -q start "$u"; until_ok 30 running; sleep 1; until_ok 60 idle_in active || back_to_active; }
 
 fault base-cut vm-snap "the base image of a running guest is cut to half of its size: the same inode, so all guests read the cut file" "nothing; reads past the end fail, and the next start reads zeros there"
-b_base_cut() { base_of | save base; cp --sparse=always -a "$(saved base)" "$S/base"; truncate -s "$(($(stat -c %s "$(saved base)") / 2))" "$(saved base)"; }
-c_base_cut() { [ "$(stat -c %s "$(saved base)")" -lt "$(stat -c %s "$S/base")" ]; }
-f_base_cut() { dd if="$S/base" of="$(saved base)" bs=1M conv=notrunc,sparse status=none; truncate -s "$(stat -c %s "$S/base")" "$(saved base)"; cmp -s "$S/base" "$(saved base)"; }
+b_base_cut() { base_of | save base; cp --sparse=always -a "$(saved base)" "$S/copy"; truncate -s "$(($(stat -c %s "$(saved base)") / 2))" "$(saved base)"; }
+c_base_cut() { [ "$(stat -c %s "$(saved base)")" -lt "$(stat -c %s "$S/copy")" ]; }
+f_base_cut() { dd if="$S/copy" of="$(saved base)" bs=1M conv=notrunc,sparse status=none; truncate -r "$S/copy" "$(saved base)"; cmp -s "$S/copy" "$(saved base)"; }
 
 fault stopped-rebased vm-stopped "qemu-img rebase -u of a stopped server's disk to another image's base" "nothing; the next start reads the wrong blocks"
 b_stopped_rebased() { base_of | save base; rebase "$(another_base)"; }

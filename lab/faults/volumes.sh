@@ -97,7 +97,7 @@ f_backend_renamed() { set_volume "host='$(saved host)'"; }
 fault db-connection-mode vm-data "nova's connection_info has the volume as read only (ro); the guest and cinder have it as rw" "the next start of the guest has a disk that can't be written"
 set_mode() { row "update nova.block_device_mapping set connection_info=replace(connection_info, '\"access_mode\": \"$1\"', '\"access_mode\": \"$2\"') where volume_id='$(saved vol)' and deleted=0"; }
 b_db_connection_mode() { vol_of | save vol; set_mode rw ro; }
-c_db_connection_mode() { row "select connection_info from nova.block_device_mapping where volume_id='$(saved vol)' and deleted=0" | grep -q '"access_mode": "ro"'; }
+c_db_connection_mode() { row "select connection_info from nova.block_device_mapping where volume_id='$(saved vol)' and deleted=0" | has '"access_mode": "ro"'; }
 f_db_connection_mode() { set_mode ro rw; }
 
 fault volume-multiattach vm-data "cinder has the volume as multiattach, but the guest's disk is not shareable" "a second server with the volume does not start: the file is locked"
@@ -150,12 +150,16 @@ b_shelve_image_gone() {
 c_shelve_image_gone() { c_image_deleted; }
 f_shelve_image_gone() { f_image_deleted; }
 
-fault db-image-bus vm-stopped "nova's copy of the image of a stopped server asks for another disk bus (ide)" "the next start moves its disks to the other bus"
+fault db-image-bus vm-stopped "nova's copy of the image of a stopped server asks for another disk bus (ide), and its disk has no bus of its own, as in old releases" "the next start moves its disk to the other bus"
 set_bus() { row "update nova.instance_system_metadata set value='$1' where instance_uuid='$u' and \`key\`='image_hw_disk_bus'"; }
 get_bus() { row "select value from nova.instance_system_metadata where instance_uuid='$u' and \`key\`='image_hw_disk_bus'"; }
-b_db_image_bus() { get_bus | save bus; set_bus ide; }
+set_root_bus() { row "update nova.block_device_mapping set disk_bus=$1 where instance_uuid='$u' and deleted=0 and boot_index=0"; }
+b_db_image_bus() {
+  get_bus | save bus; row "select quote(disk_bus) from nova.block_device_mapping where instance_uuid='$u' and deleted=0 and boot_index=0" | save root_bus
+  set_bus ide; set_root_bus NULL
+}
 c_db_image_bus() { [ "$(get_bus)" = ide ]; }
-f_db_image_bus() { set_bus "$(saved bus)"; }
+f_db_image_bus() { set_bus "$(saved bus)"; set_root_bus "$(saved root_bus)"; }
 
 fault db-image-card vm-duo "nova's copy of the image asks for another network card (e1000) than the guest has" "a hard reboot changes the guest's card"
 set_card() { row "update nova.instance_system_metadata set value='$1' where instance_uuid='$u' and \`key\`='image_hw_vif_model'"; }

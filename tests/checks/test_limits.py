@@ -138,6 +138,12 @@ def test_a_volume_is_limited_by_its_type(host: RecordedHost) -> None:
             VCPU + "<memtune><hard_limit unit='KiB'>65536</hard_limit></memtune>",
             "memtune hard_limit 65536 now, unlimited then",
         ),
+        (
+            "vm-plain",
+            VCPU,
+            VCPU + "<blkiotune><weight>100</weight></blkiotune>",
+            "blkiotune weight 100 now, the default then",
+        ),
     ],
 )
 def test_a_limit_that_was_set_in_the_running_guest_is_found(

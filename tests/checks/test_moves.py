@@ -668,9 +668,7 @@ def test_live_migration_half_done_told_by_the_source_alone(host: RecordedHost) -
 
     [headline] = [one for one in host.headlines() if one.startswith("vm-plain's live migration")]
     assert headline.startswith("vm-plain's live migration to other has been completed since")
-    assert headline.endswith(
-        "nova still has it on vm (task migrating), and vm has no domain for it"
-    )
+    assert headline.endswith("nova has it on vm, where no domain exists")
     assert about(host, "vm-plain") == ["error live-migration-half-done on vm"]
 
 

@@ -283,10 +283,12 @@ def _is_novas(image: GlanceImage, record: Server | Instance) -> bool:
 def image_record_differs(guest: Guest, cloud: Cloud, instance: Instance) -> Problems:
     """nova's or cinder's copy of an image's description differs from the image in glance.
 
-    The data of an image never changes once it is active, so its checksum, size and formats can't
-    either. If a copy differs, the image was replaced behind its id, or a record was edited: the
-    next rebuild, rescue or move downloads something else than the server was made from. Other
-    fields may change (a note, if the image has not changed since the server was made).
+    nova builds a guest from its own copy of the image's properties, and downloads the image again
+    for a rebuild, a rescue or a move. The data of an image never changes once it is active: if its
+    checksum, size or formats differ, the image was replaced behind its id, or a record was edited,
+    and the next download is not what the server was made from. Other fields may change. If they
+    differ although the image has not changed since, this is a note, or a warning if the next start
+    gives the guest other hardware.
 
     Authority: glance.
 

@@ -108,7 +108,7 @@ def limits_not_as_sold(
         if apart:
             name = instance.flavor.name
             shown = [
-                f"{_words(key)} {now or 'unlimited'} instead of {wanted or 'unlimited'}"
+                f"{_words(key)} {_set(key, now)} instead of {_set(key, wanted)}"
                 for key, (now, wanted) in apart.items()
             ]
             yield problem(
@@ -262,7 +262,7 @@ def _later(guest: Guest, domain: Domain, reported: Mapping[str, object]) -> Iter
         apart[key] = (one, two)
     if apart:
         shown = [
-            f"{_words(key)} {one or 'unlimited'} now, {two or 'unlimited'} then"
+            f"{_words(key)} {_set(key, one)} now, {_set(key, two)} then"
             for key, (one, two) in apart.items()
         ]
         yield problem(
@@ -323,6 +323,11 @@ def _quotas(period: str, *settings: Mapping[str, str]) -> list[str | None]:
 
 def _devices(settings: Mapping[str, str]) -> set[str]:
     return {key.partition("]")[0] for key in settings if "]" in key}
+
+
+def _set(key: str, value: str | None) -> str:
+    """Return what a limit is set to. A weight or a share by itself limits nothing."""
+    return value or ("the default" if key.endswith(("weight", "shares")) else "unlimited")
 
 
 def _words(key: str) -> str:

@@ -329,13 +329,11 @@ def _record_is_behind(
         return
     if moved.status != "completed" and instance.task_state != "migrating":
         return  # a guest that went off after a failed migration
-    task = f" (task {instance.task_state})" if instance.task_state else ""
-    has = f"its domain is {domain.state_words} there" if domain is not None else "has no domain"
-    here = has if domain is not None else f"{host.name} {has} for it"
+    here = f"its domain is {domain.state_words}" if domain is not None else "no domain exists"
     yield problem(
         f"{guest.title}'s live migration to {ends[1]} has been {moved.status}"
-        f"{since_written(moved.updated_at, asked)}, but nova still has it on {host.name}{task}, "
-        f"and {here}",
+        f"{since_written(moved.updated_at, asked)}, but nova has it on {host.name}, "
+        f"where {here}",
         _ends(moved),
         says(
             instance,

@@ -318,9 +318,13 @@ def qemu_runs_as_another_user(
         virsh capabilities | grep -A6 '<model>dac'
         grep -E '^(user|group)' /etc/libvirt/qemu.conf
 
-    Find out who changed qemu.conf, and which user is the right one. If it is libvirt's present one,
-    nothing more has to be changed: a stop and start at a time that suits the server's owner starts
-    QEMU as that user. Check before that the server's volumes and ports are right:
+    Find out who changed qemu.conf, and which user is the right one. If it is the one that the
+    process has, put it back into qemu.conf (`user`, `group`) before a server is started, and run
+    `systemctl restart libvirtd` (virtqemud on a host with modular daemons). Guests keep running.
+
+    If libvirt's present user is the right one, nothing more has to be changed: a stop and start at
+    a time that suits the server's owner starts QEMU as that user. Check before that the server's
+    volumes and ports are right:
 
         openstack server volume list UUID
         openstack port list --server UUID
