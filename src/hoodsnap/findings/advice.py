@@ -206,7 +206,7 @@ READ_ONLY = re.compile(
     r"|chronyc tracking|tc -s qdisc show"
     r"|virsh (capabilities|(backup|checkpoint|managedsave)-dumpxml|checkpoint-list|dumpxml|list"
     r"|dom(blkerror|blkinfo|blklist|blkstat|control|display|id|iflist|ifstat|info|jobinfo|memstat"
-    r"|name|state|stats|uuid)|domif-getlink"
+    r"|name|state|stats|uuid)|domif-getlink|domiftune \S+ \S+$"
     r"|memtune \S+$|nodeinfo|schedinfo \S+$|secret-list|snapshot-list|uri"
     r"|blkiotune \S+$|emulatorpin \S+$|vcpucount|vcpupin \S+$|version|blockjob \S+ \S+ --info)"
     r"|openstack [^|>;]*\b(list|show)\b|cinder --os-volume-api-version 3.27 attachment-list"
