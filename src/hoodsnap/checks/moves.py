@@ -570,20 +570,22 @@ def request_spec_skew(guest: Guest, cloud: Cloud, instance: Instance) -> Problem
         openstack aggregate list --long
         openstack compute service list
 
-    If the zone differs because the host was moved, put the host back into its former aggregate. No
-    command writes a missing request; stops, starts and reboots work without it.
+    If the zone differs because the host was moved, put the host back into its former aggregate. If
+    only a host that the owner demanded is gone, nothing has to be done. No command writes a missing
+    request; stops, starts and reboots work without it.
 
     Then, if the request is missing, make an image of the server, from which its owner can make a
     new server with a request of its own. The guest keeps running while its disk is read:
 
-        openstack server image create --wait --name UUID-copy UUID
+        openstack server image create --wait --name UNREQUESTED-copy UNREQUESTED
 
     It worked if the image is active:
 
-        openstack image show UUID-copy -c status
+        openstack image show UNREQUESTED-copy -c status
 
-    Not yet: Do not edit the JSON by hand. Do not run `openstack server migrate` or `evacuate`
-    before the request is corrected. Do not shelve the server: it could not be unshelved.
+    Not yet: Do not edit the JSON by hand. Unless only a demanded host is gone, do not run
+    `openstack server migrate` or `evacuate` before the request is corrected, and do not shelve the
+    server: it could not be unshelved.
 
     Source: nova bugs 1785339, 1768876, 1746032; nova admin guide, availability zones; nova
     scheduler/utils.py `ResourceRequest.from_request_spec`, compute/api.py `rebuild`.
@@ -596,6 +598,7 @@ def request_spec_skew(guest: Guest, cloud: Cloud, instance: Instance) -> Problem
             f"{guest.title} has no request spec: nova can't migrate, evacuate or unshelve it",
             says(instance, vm_state=instance.vm_state, host=instance.host),
             hears(request_spec, "nova-db", f"request_specs[{guest.uuid}]", request_spec=None),
+            UNREQUESTED=guest.uuid,
         )
         return
     yield from _other_flavor(guest, instance, request_spec)
@@ -606,6 +609,7 @@ def request_spec_skew(guest: Guest, cloud: Cloud, instance: Instance) -> Problem
             f"{guest.title} was made from image {own}, but its request spec has image {its}",
             says(instance, image=instance.image),
             says(request_spec, image=request_spec.image),
+            UNREQUESTED="",
         )
     yield from _other_zone(guest, instance, request_spec)
     yield from _other_root(guest, instance, request_spec)
@@ -626,6 +630,7 @@ def _other_zone(guest: Guest, instance: Instance, request_spec: RequestSpec) -> 
             says(instance, host=instance.host),
             says(request_spec, zone=request_spec.zone),
             hears(zone[1], "aggregate", f"host={guest.host.nova_name}", zone=zone[0]),
+            UNREQUESTED="",
         )
 
 
@@ -644,6 +649,7 @@ def _unknown_host(guest: Guest, cloud: Cloud, request_spec: RequestSpec) -> Iter
             "not have",
             says(request_spec, destination=wanted),
             *(says(service, host=service.host) for service in listed[:SHOWN]),
+            UNREQUESTED="",
         )
     # nova ignores forced hosts on a move since Newton; only a build that is retried obeys them.
     if request_spec.forced and not hosts & {*request_spec.forced}:
@@ -653,6 +659,7 @@ def _unknown_host(guest: Guest, cloud: Cloud, request_spec: RequestSpec) -> Iter
             says(request_spec, forced=", ".join(request_spec.forced)),
             *(says(service, host=service.host) for service in listed[:SHOWN]),
             severity=Severity.NOTE,
+            UNREQUESTED="",
         )
 
 
@@ -720,6 +727,7 @@ def _other_flavor(guest: Guest, instance: Instance, request_spec: RequestSpec) -
             f"{amounts(had)}",
             says(instance, flavor=name).and_so(**had),
             says(request_spec, flavor_name=request_spec.flavor_name).and_so(**asked),
+            UNREQUESTED="",
         )
         return
     for key in ("flavorid", "name"):
@@ -731,5 +739,6 @@ def _other_flavor(guest: Guest, instance: Instance, request_spec: RequestSpec) -
                 derives(instance, "flavor", **{key: own}),
                 derives(request_spec, "flavor_name", **{key: its}),
                 severity=Severity.NOTE,
+                UNREQUESTED="",
             )
             return

@@ -152,6 +152,7 @@ PLACEHOLDERS: Mapping[str, str] = {
     "UNIT": "name of the daemon's systemd unit, from `systemctl list-units`",
     "UNNOTICED": "name of the domain, if nova has its server as active",
     "UNMARKED": "name of the tap device, if Open vSwitch does not have its port's id",
+    "UNREQUESTED": "UUID of the server, if it has no request spec",
     "UNPLUGGED_SERVER": "UUID of the server, if the guest does not have the volume",
     "USER": "id of the user in keystone",
     "VALUE": "value of the column or property",
