@@ -37,7 +37,7 @@ _SOURCES = re.compile(r"-j SNAT --to-source ([\d.]+)")
 
 _CHAIN = re.compile(r"^:neutron-\S+-PREROUTING ", re.MULTILINE)
 
-_LISTENS = re.compile(r"^\s*\d+: 0+:([0-9A-F]{4}) ", re.MULTILINE)
+_LISTENS = re.compile(r"^ {0,9}\d{1,9}: 0{1,32}:([0-9A-F]{4}) ", re.MULTILINE)
 
 
 class Namespace(NamedTuple):
