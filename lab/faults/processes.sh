@@ -45,7 +45,7 @@ f_disk_access_limited() { case $(saved file) in *io.max) echo "$(saved disk) wbp
 
 fault disk-weight-by-hand vm-config "the weight of the guest's access to disks in its control group is 10" "nothing; the next start makes a new group"
 b_disk_weight_by_hand() { group_files io.bfq.weight io.weight blkio.bfq.weight blkio.weight | save file; awk '{ print $NF; exit }' "$(saved file)" | save weight; echo 10 >"$(saved file)"; }
-c_disk_weight_by_hand() { grep -qw 10 "$(saved file)"; }
+c_disk_weight_by_hand() { grep -qw 10 "$(saved file)" || virsh dumpxml "$u" | grep -q '<blkiotune>'; }
 f_disk_weight_by_hand() { # virsh, as advised, leaves the weight in the running definition
   if virsh dumpxml "$u" | grep -q '<blkiotune>'; then back_to_active; else cat "$S/weight" >"$(saved file)"; fi
 }

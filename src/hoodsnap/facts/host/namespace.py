@@ -35,7 +35,8 @@ _METADATA = re.compile(
 
 _CHAIN = re.compile(r"^:neutron-\S+-PREROUTING ", re.MULTILINE)
 
-_LISTENS = re.compile(r"^\s*\d+: 0+:([0-9A-F]{4}) ", re.MULTILINE)
+_LISTENS = re.compile(r"^ {0,9}\d{1,9}: 0{1,32}:([0-9A-F]{4}) ", re.MULTILINE)
+
 _SOURCE = re.compile(r"-A \S+-snat -o \S+ -j SNAT --to-source ([\d.]+)")
 
 
