@@ -7,7 +7,7 @@ parsed when its first field is read, and only the elements at `PLACES` are kept.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import NamedTuple
 from xml.etree.ElementTree import Element
@@ -337,19 +337,15 @@ class DomainXML:
         """All `<interface>` elements, in order."""
         return tuple(_interface(element) for element in self._find("devices/interface"))
 
-    @cached_property
+    @property
     def nova(self) -> NovaMetadata | None:
         """nova's metadata; None if nova did not make the domain, or made it before 2014."""
-        return read_metadata(self._find("metadata"))
+        return self._kept.nova
 
-    @cached_property
+    @property
     def smbios(self) -> Mapping[str, str]:
         """SMBIOS entries that the guest sees: manufacturer, product, version, serial, uuid."""
-        found: dict[str, str] = {}
-        for sysinfo in self._find("sysinfo"):
-            for entry in sysinfo.iterfind("system/entry"):
-                found[entry.get("name", "")] = entry.text or ""
-        return found
+        return self._kept.smbios
 
     def check(self) -> None:
         """Raise `UnheardError` if the text is not a domain document."""
@@ -402,7 +398,9 @@ class DomainXML:
                         # A serial port and its console share an alias; the port comes first.
                         devices.setdefault(alias.get("name", ""), read_guest_device(item))
         status = root.attrib if root.tag == "domstatus" else {}
-        return _Parts(domain.attrib, status, places, read_settings(domain), devices)
+        # What takes many elements and is always read is not kept as elements.
+        nova, smbios = read_metadata(places.pop("metadata", ())), _smbios(places.pop("sysinfo", ()))
+        return _Parts(domain.attrib, status, places, read_settings(domain), devices, nova, smbios)
 
 
 def read_domain_xml(text: str) -> DomainXML:
@@ -431,6 +429,8 @@ class _Parts(NamedTuple):
     settings: Mapping[str, str]
     devices: Mapping[str, GuestDevice]
     """Alias → device."""
+    nova: NovaMetadata | None
+    smbios: Mapping[str, str]
 
 
 _UNREAD = re.compile(r"<feature policy='\w*' name='[\w.-]*'/>", re.ASCII)
@@ -456,6 +456,14 @@ def _kib(text: str | None, unit: str | None, what: str) -> int:
     if amount is None:
         raise UnheardError(f"the domain XML's {what} can't be read")
     return -(-amount // 1024)
+
+
+def _smbios(elements: Iterable[Element]) -> Mapping[str, str]:
+    return {
+        entry.get("name", ""): entry.text or ""
+        for element in elements
+        for entry in element.iterfind("system/entry")
+    }
 
 
 def _interface(element: Element) -> Interface:
