@@ -132,6 +132,7 @@ PLACEHOLDERS: Mapping[str, str] = {
     "SHARE": "source of the share, from /etc/fstab or the volume's connection",
     "SHUTOFF_SERVER": "UUID of the server, if nova has it as stopped",
     "SIZE": "size in bytes",
+    "SOFT_DELETED": "UUID of the server, if it is soft-deleted",
     "SOURCE": "name of the compute host that the server left",
     "SNAPSHOT": "name of the snapshot, from `virsh snapshot-list`",
     "STALE": "name of the domain, if its disk is newer than its saved memory",
