@@ -220,7 +220,7 @@ def port_opened_in_qemu(guest: Guest, host: Host, domain: Domain, process: Proce
     if domain.id is None:
         return
     answer = host.hypervisor.answer("kernel", LISTENERS)
-    known_ports = {console.port for console in (*domain.graphics, *process.graphics)}
+    known_ports = {it.port for it in domain.graphics} | {it.port for it in process.graphics}
     for port, listeners in sorted(host.hypervisor.listeners.items()):
         own = [one for one in listeners if one.pid == process.pid]
         if not own or answer is None or port in known_ports or port in domain.xml.ports:

@@ -329,13 +329,11 @@ def _record_is_behind(
         return
     if moved.status != "completed" and instance.task_state != "migrating":
         return  # a guest that went off after a failed migration
-    task = f" (task {instance.task_state})" if instance.task_state else ""
-    has = f"its domain is {domain.state_words} there" if domain is not None else "has no domain"
-    here = has if domain is not None else f"{host.name} {has} for it"
+    here = f"its domain is {domain.state_words}" if domain is not None else "no domain exists"
     yield problem(
         f"{guest.title}'s live migration to {ends[1]} has been {moved.status}"
-        f"{since_written(moved.updated_at, asked)}, but nova still has it on {host.name}{task}, "
-        f"and {here}",
+        f"{since_written(moved.updated_at, asked)}, but nova has it on {host.name}, "
+        f"where {here}",
         _ends(moved),
         says(
             instance,
@@ -562,9 +560,11 @@ def request_spec_skew(guest: Guest, cloud: Cloud, instance: Instance) -> Problem
     Traps: A server without a zone may go anywhere. During a resize nova searches for the new
     flavor. The image of a server that boots from a volume has no meaning here. nova before Newton
     keeps no request. A host that the owner demanded may have left the cloud since (a note): nova
-    drops that demand when the server is moved.
+    drops that demand when the server is moved. Before Rocky, a request does not have whether the
+    server boots from a volume. A rebuild with an image whose properties were changed since leaves
+    the old properties in the request (a note).
 
-    Next: Check the zone, the flavor and the image, and compare them with the evidence:
+    Next: Check the zone, the flavor, the image and the volumes, and compare them with the evidence:
 
         openstack server show UUID
         openstack aggregate list --long
@@ -585,7 +585,8 @@ def request_spec_skew(guest: Guest, cloud: Cloud, instance: Instance) -> Problem
     Not yet: Do not edit the JSON by hand. Do not run `openstack server migrate` or `evacuate`
     before the request is corrected. Do not shelve the server: it could not be unshelved.
 
-    Source: nova bugs 1785339, 1768876, 1746032; nova admin guide, availability zones.
+    Source: nova bugs 1785339, 1768876, 1746032; nova admin guide, availability zones; nova
+    scheduler/utils.py `ResourceRequest.from_request_spec`, compute/api.py `rebuild`.
     """
     if instance.deleted or not guest.carries_record:
         return
@@ -606,6 +607,14 @@ def request_spec_skew(guest: Guest, cloud: Cloud, instance: Instance) -> Problem
             says(instance, image=instance.image),
             says(request_spec, image=request_spec.image),
         )
+    yield from _other_zone(guest, instance, request_spec)
+    yield from _other_root(guest, instance, request_spec)
+    if request_spec.image in (None, instance.image):
+        yield from _other_properties(guest, instance, request_spec)
+
+
+def _other_zone(guest: Guest, instance: Instance, request_spec: RequestSpec) -> Iterator[Problem]:
+    """Yield a server that was requested for another zone than its host's."""
     if request_spec.zone is None or guest.host is None:
         return
     zone = guest.host.records.zone_of(guest.host.nova_name)
@@ -643,6 +652,48 @@ def _unknown_host(guest: Guest, cloud: Cloud, request_spec: RequestSpec) -> Iter
             f"{guest.title}'s request spec demands host {demanded}, which nova does not have",
             says(request_spec, forced=", ".join(request_spec.forced)),
             *(says(service, host=service.host) for service in listed[:SHOWN]),
+            severity=Severity.NOTE,
+        )
+
+
+def _other_root(guest: Guest, instance: Instance, request_spec: RequestSpec) -> Iterator[Problem]:
+    """Yield a server for which the next move claims a root disk wrongly, or claims none."""
+    planned, is_volume = request_spec.boots_from_volume, instance.boots_from_volume
+    roots = [row for row in instance.devices or () if row.get("boot_index") == 0]
+    if planned not in (None, is_volume) and roots:
+        has, claims = ("a volume", "a") if is_volume else ("a local disk", "no")
+        yield problem(
+            f"{guest.title} boots from {has}, but its request spec (is_bfv) claims {claims} root "
+            "disk on its next host",
+            says(instance, boots_from_volume=is_volume),
+            says(request_spec, boots_from_volume=planned),
+        )
+
+
+def _other_properties(
+    guest: Guest, instance: Instance, request_spec: RequestSpec
+) -> Iterator[Problem]:
+    """Yield hardware that the request finds a host for, and the server's own copy has otherwise."""
+    own = instance.image_copy
+    wanted = {
+        name: str(value)
+        for name, value in request_spec.image_properties.items()
+        # nova reads flags and lists in several spellings.
+        if name.startswith("hw_") and type(value) in (int, str)
+    }
+    apart = {
+        name: value
+        for name, value in wanted.items()
+        if own.get(name, value).casefold() != value.casefold()
+    }
+    if apart:
+        name = min(apart)
+        more = f" (and {len(apart) - 1} more)" if len(apart) > 1 else ""
+        yield problem(
+            f"{guest.title} is defined with {name} {own[name]}, but its request spec looks for a "
+            f"host with {name} {apart[name]}{more}",
+            derives(instance, "image_copy", **{key: own[key] for key in apart}),
+            derives(request_spec, "image_properties", **apart),
             severity=Severity.NOTE,
         )
 

@@ -49,6 +49,8 @@ PLACEHOLDERS: Mapping[str, str] = {
     "DATABASE": "name of the cell's database",
     "DEVICE": "kernel name of the device: sdb",
     "DISABLED_PORT": "id of the port, if it is disabled",
+    "DISABLED_ROUTER": "id of the router, if it is disabled",
+    "DISABLED_NETWORK": "id of the network, if it is disabled",
     "DISABLED": "name of the host whose service an operator disabled",
     "DISABLED_AGENT": "id of the agent, if it is disabled",
     "DISK": "path of the disk",
@@ -125,6 +127,7 @@ PLACEHOLDERS: Mapping[str, str] = {
     "ROW": "id of the row",
     "RUNNING_SERVER": "UUID of the server, if its guest runs",
     "SCOPE": "name of the systemd scope",
+    "SAVE": "path of the file with the saved memory",
     "SECRET": "UUID of the secret",
     "SERVER": "UUID of the server that should not have it, or does not exist",
     "SERVICE": "name of the systemd service",
@@ -192,8 +195,8 @@ WORKED = "It worked if "
 """The beginning of the instruction that says how to see that a change worked."""
 
 READ_ONLY = re.compile(
-    r"(cat|df|du|findmnt|free|fuser -v|grep|head|hostname|journalctl|last|ls|lsblk|lsof|namei"
-    r"|printf|ps|readlink|cmp"
+    r"(cat|df|du|findmnt|free|fuser -v|grep|head|hostname|journalctl|last|ls|lsattr|lsblk|lsof"
+    r"|namei|printf|ps|readlink|cmp"
     r'|token=\$\(openstack token issue -f value -c id\)$|curl -s -H "X-Auth-Token: \$token" \S+$'
     r"|sha256sum|ss|stat|systemctl (status|show|is-active|list-units)|tail|tr|date --utc"
     r"|iscsiadm -m session|losetup --list|multipath -ll|sg_inq"

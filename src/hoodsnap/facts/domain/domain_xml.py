@@ -18,7 +18,7 @@ from hoodsnap.facts.domain.guest_device import GuestDevice, read_guest_device
 from hoodsnap.facts.domain.nova_metadata import NovaMetadata, read_metadata
 from hoodsnap.facts.domain.settings import read_settings
 from hoodsnap.facts.domain.xml import parsed
-from hoodsnap.facts.fact import DocumentedField, UnheardError, unheard
+from hoodsnap.facts.fact import DocumentedField, UnheardError, unheard, unlocked
 from hoodsnap.facts.quantity import size, whole
 
 LARGEST_XML = 4 << 20
@@ -73,6 +73,7 @@ DOCUMENTED_INTERFACE = (
 """Fields of a network card that the expressions of a lab sheet can read."""
 
 
+@unlocked
 class DomainXML:
     """One document. Elements that are missing or can't be read raise `UnheardError`."""
 
@@ -316,8 +317,8 @@ class DomainXML:
     @cached_property
     def opened(self) -> tuple[OpenedImage, ...]:
         """Images that have a number in the names of QEMU's nodes, with those below the disks."""
-        disks = self._find("devices/disk")
-        return tuple(image for element in disks for image in read_opened(element))
+        pairs = zip(self.disks, self._find("devices/disk"), strict=True)
+        return tuple(image for disk, element in pairs for image in read_opened(disk, element))
 
     @property
     def devices(self) -> Mapping[str, GuestDevice]:
@@ -362,13 +363,14 @@ class DomainXML:
         return found if found is not None else unheard(f"the domain XML has no <{path}>")
 
     def _first(self, path: str) -> Element | None:
-        return next(iter(self._find(path)), None)
+        found = self._find(path)
+        return found[0] if found else None
 
     def _find(self, path: str) -> Sequence[Element]:
         """Return the elements at one of the `PLACES`."""
         return self._kept.places.get(path, ())
 
-    @property
+    @cached_property
     def _kept(self) -> _Parts:
         if isinstance(self._parts, UnheardError):
             raise UnheardError(str(self._parts))
