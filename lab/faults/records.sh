@@ -202,3 +202,11 @@ b_request_forced() {
 }
 c_request_forced() { row "select spec from nova_api.request_specs where instance_uuid = '$u'" | has compute-old; }
 f_request_forced() { "${MYSQL[@]}" nova_api <"$S/spec.sql"; }
+
+fault soft-deleted-forever vm-stopped "the server was soft-deleted 40 days ago, and nova-compute has no reclaim_instance_interval" "nothing: it keeps its disk, port and allocation"
+b_soft_deleted_forever() {
+  row "select concat('vm_state=', quote(vm_state), ', deleted_at=', quote(deleted_at), ', updated_at=', quote(updated_at)) from nova.instances where uuid='$u'" | save before
+  row "update nova.instances set vm_state='soft-delete', deleted_at=utc_timestamp()-interval 40 day, updated_at=utc_timestamp()-interval 40 day where uuid='$u'"
+}
+c_soft_deleted_forever() { [ "$(vm_state)" = soft-delete ]; }
+f_soft_deleted_forever() { row "update nova.instances set $(saved before) where uuid='$u'"; }
