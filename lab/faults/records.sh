@@ -210,3 +210,8 @@ b_soft_deleted_forever() {
 }
 c_soft_deleted_forever() { [ "$(vm_state)" = soft-delete ]; }
 f_soft_deleted_forever() { row "update nova.instances set $(saved before) where uuid='$u'"; }
+
+fault old-compute-record - "nova has the record of a nova-compute of Victoria, whose host was scrapped years ago" "nova's services don't start again (TooOldComputeService)"
+b_old_compute_record() { row "insert into nova.services (created_at,updated_at,host,\`binary\`,topic,report_count,disabled,deleted,last_seen_up,forced_down,version,uuid) values ('2021-03-01 10:00:00','2023-06-01 10:00:00','vm-old','nova-compute','compute',918233,0,0,'2023-06-01 10:00:00',0,52,uuid())"; }
+c_old_compute_record() { [ "$(row "select count(*) from nova.services where host='vm-old' and deleted=0")" = 1 ]; }
+f_old_compute_record() { row "delete from nova.services where host='vm-old'"; }

@@ -181,6 +181,8 @@ PLACEHOLDERS: Mapping[str, str] = {
     "HOLDER": "path of the disk with snapshots inside its file",
     "LEFT_HOST": "name of the host in the binding that is left",
     "NEUTRON": "URL of neutron, from `openstack catalog show network`",
+    "OLD_HOST": "name of the host whose service is left",
+    "OLD_SERVICE": "UUID of the service, if its host is gone",
     "OLD_BASE": "path of the base image that the last start used",
     "RULE": "the rule as ovs-ofctl takes it: cookie=0x0/-1,table=0,priority=100,in_port=7",
     "TABLE_NUMBER": "number of the rule's table in Open vSwitch",
