@@ -215,3 +215,8 @@ fault old-compute-record - "nova has the record of a nova-compute of Victoria, w
 b_old_compute_record() { row "insert into nova.services (created_at,updated_at,host,\`binary\`,topic,report_count,disabled,deleted,last_seen_up,forced_down,version,uuid) values ('2021-03-01 10:00:00','2023-06-01 10:00:00','vm-old','nova-compute','compute',918233,0,0,'2023-06-01 10:00:00',0,52,uuid())"; }
 c_old_compute_record() { [ "$(row "select count(*) from nova.services where host='vm-old' and deleted=0")" = 1 ]; }
 f_old_compute_record() { row "delete from nova.services where host='vm-old'"; }
+
+fault compute-record-left - "nova has the record of a nova-compute of this release, whose host was scrapped years ago" "nothing: it is listed as down"
+b_compute_record_left() { row "insert into nova.services (created_at,updated_at,host,\`binary\`,topic,report_count,disabled,deleted,last_seen_up,forced_down,version,uuid) select '2021-03-01 10:00:00','2023-06-01 10:00:00','vm-left','nova-compute','compute',918233,0,0,'2023-06-01 10:00:00',0,max(version),uuid() from nova.services where deleted=0"; }
+c_compute_record_left() { [ "$(row "select count(*) from nova.services where host='vm-left' and deleted=0")" = 1 ]; }
+f_compute_record_left() { row "delete from nova.services where host='vm-left'"; }
