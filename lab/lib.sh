@@ -219,6 +219,11 @@ guest_pids() { # UUID...: qemu processes with that -uuid, whatever libvirt lists
   done
 }
 
+has() { # GREP'S ARGUMENTS: standard input has a match
+  # grep -q ends at the first match, and pipefail would report the SIGPIPE of the command that still writes
+  grep "$@" | cat >/dev/null
+}
+
 # ---- waiting ------------------------------------------------------------------------------
 wait_for() { # SECONDS WHAT CMD...
   local t=$1 what=$2 end

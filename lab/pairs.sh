@@ -29,7 +29,7 @@ migrate() { # NAME OPTION...: from the first host to the second
   osc --os-compute-api-version 2.74 server migrate --host "$SECOND" "$@" "$(uuid_of "$name")"
 }
 slow() { tc qdisc add dev hl-second root tbf rate "$1" burst 16kb latency 400ms; } # RATE: from the first host to the second
-memory_moves() { virsh domjobinfo "$1" | grep -q '^Memory processed: *[1-9]'; }
+memory_moves() { virsh domjobinfo "$1" | has '^Memory processed: *[1-9]'; }
 moved_away() { # NAME: its live migration is over, and no longer holds resources of the first host
   local over="select uuid from nova.migrations where instance_uuid = '$(uuid_of "$1")' and migration_type = 'live-migration'"
   [ -z "$(sql "$over and status not in ('completed', 'error', 'failed', 'cancelled')")" ] &&

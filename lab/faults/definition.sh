@@ -4,7 +4,7 @@
 # shellcheck disable=SC2154,SC2034
 
 redefine() { save_definition; sed -E "$1" "$S/inactive.xml" | save edited.xml; virsh -q define "$S/edited.xml"; } # SED
-defined_as() { virsh dumpxml --inactive "$u" | grep -Eq "$1"; }
+defined_as() { virsh dumpxml --inactive "$u" | has -E "$1"; }
 
 fault domain-renamed vm-stopped "virsh domrename: the domain has another name than nova gave it" "nothing; the next start defines it under its old name"
 b_domain_renamed() { save_definition; virsh -q domrename "$d" "$d-old"; }
@@ -13,7 +13,7 @@ f_domain_renamed() { virsh -q domrename "$d-old" "$d"; }
 
 fault checkpoint-left vm-duo "virsh checkpoint-create-as: a backup tool's checkpoint, with which libvirt refuses to undefine the domain" "nothing; deleting the server then destroys the guest and ends in error"
 b_checkpoint_left() { virsh -q checkpoint-create-as "$u" backup-monday >/dev/null; }
-c_checkpoint_left() { virsh checkpoint-list "$u" --name | grep -qx backup-monday; }
+c_checkpoint_left() { virsh checkpoint-list "$u" --name | has -x backup-monday; }
 f_checkpoint_left() { virsh -q checkpoint-delete "$u" backup-monday >/dev/null; }
 
 fault saved-memory-lost vm-suspended "the file with a suspended guest's memory was moved away; libvirt still reports a managed save" "nothing; the resume boots the guest from its disk"
@@ -22,9 +22,31 @@ b_saved_memory_lost() { mv "$(save_file)" "$S/memory"; }
 c_saved_memory_lost() { [ ! -e "$(save_file)" ]; }
 f_saved_memory_lost() { mv "$S/memory" "$(save_file)"; }
 
+cut_save() { cp -a "$(save_file)" "$S/memory"; truncate -s "$1" "$(save_file)"; } # BYTES
+restore_save() { cp -a "$S/memory" "$(save_file)"; rm "$S/memory"; }
+fault save-emptied vm-suspended "the file with a suspended guest's memory was truncated to 0 bytes" "nothing; at the resume libvirt removes it and boots the guest from its disk"
+b_save_emptied() { cut_save 0; }
+c_save_emptied() { [ ! -s "$(save_file)" ]; }
+f_save_emptied() { restore_save; }
+
+fault save-cut vm-suspended "the file with a suspended guest's memory ends in the definition at its beginning" "nothing; the resume fails"
+b_save_cut() { cut_save 4096; }
+c_save_cut() { [ "$(stat -c %s "$(save_file)")" = 4096 ]; }
+f_save_cut() { restore_save; }
+
+fault save-memory-cut vm-suspended "the file with a suspended guest's memory has only the beginning of the memory" "nothing; the resume fails"
+b_save_memory_cut() { cut_save 102400; }
+c_save_memory_cut() { [ "$(stat -c %s "$(save_file)")" = 102400 ]; }
+f_save_memory_cut() { restore_save; }
+
+fault save-overwritten vm-suspended "the file with a suspended guest's memory begins with zeros" "nothing; the resume fails"
+b_save_overwritten() { cp -a "$(save_file)" "$S/memory"; dd if=/dev/zero of="$(save_file)" bs=4096 count=1 conv=notrunc status=none; }
+c_save_overwritten() { [ "$(head -c 7 "$(save_file)" | tr -d '\0')" = '' ]; }
+f_save_overwritten() { restore_save; }
+
 fault disk-throttled vm-snap "virsh blkdeviotune --live: the running guest's disk is limited to 100 requests a second, which nobody sold" "nothing; the next start has no limit"
 b_disk_throttled() { virsh -q blkdeviotune "$u" vda --total-iops-sec 100 --live >/dev/null; }
-c_disk_throttled() { virsh dumpxml "$u" | grep -q '<total_iops_sec>100<'; }
+c_disk_throttled() { virsh dumpxml "$u" | has '<total_iops_sec>100<'; }
 f_disk_throttled() { virsh -q blkdeviotune "$u" vda --total-iops-sec 0 --live >/dev/null; }
 
 fault cpu-throttled-config vm-config "virsh schedinfo --config: the next start would have 20 % of a CPU" "nothing; hard reboot writes the definition again"
@@ -61,5 +83,5 @@ fault qemu-user-changed - "qemu.conf has another user, and libvirtd was restarte
 change_user() { printf 'user = "+0"\ngroup = "+0"\n' >>/etc/libvirt/qemu.conf; }
 restore_user() { cat "$S/qemu.conf" >/etc/libvirt/qemu.conf; }
 b_qemu_user_changed() { our_libvirtd; cp -p /etc/libvirt/qemu.conf "$S/qemu.conf"; restart_libvirtd_with change_user; nova_has_libvirt; }
-c_qemu_user_changed() { virsh capabilities | grep -q '<baselabel.*+0:+0'; }
+c_qemu_user_changed() { virsh capabilities | has '<baselabel.*+0:+0'; }
 f_qemu_user_changed() { restart_libvirtd_with restore_user; nova_has_libvirt; }

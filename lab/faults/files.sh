@@ -136,28 +136,28 @@ f_leftover_resize() { rm -rf "$(idir)_resize"; }
 
 fault definition-other-disk vm-duo "the stored definition of a running guest names another disk: its next start by hand would use that disk" "nothing; hard reboot writes the definition again"
 b_definition_other_disk() { save_definition; sed "s#$(idir)/disk'#$(idir)/disk.old'#" "$S/inactive.xml" | save edited.xml; virsh -q define "$S/edited.xml"; }
-c_definition_other_disk() { virsh dumpxml --inactive "$u" | grep -q "/disk.old'"; }
+c_definition_other_disk() { virsh dumpxml --inactive "$u" | has "/disk.old'"; }
 f_definition_other_disk() { virsh -q define "$S/inactive.xml"; }
 
 fault definition-foreign-disk vm-stopped "the definition of a stopped guest names the disk of another server" "nothing; hard reboot and start write the definition again"
 b_definition_foreign_disk() { save_definition; sed "s#$(idir)/disk'#$INSTANCES/$(uuid_of vm-plain)/disk'#" "$S/inactive.xml" | save edited.xml; virsh -q define "$S/edited.xml"; }
-c_definition_foreign_disk() { virsh dumpxml --inactive "$u" | grep -q "$(uuid_of vm-plain)/disk'"; }
+c_definition_foreign_disk() { virsh dumpxml --inactive "$u" | has "$(uuid_of vm-plain)/disk'"; }
 f_definition_foreign_disk() { virsh -q define "$S/inactive.xml"; }
 
 fault saved-behind vm-config "virsh managedsave, as by libvirt-guests when the host shuts down: ACTIVE in nova (recorded with --freeze)" "the power sync sets it to stopped; its next start resumes from the saved memory"
 b_saved_behind() { virsh -q managedsave "$u" >/dev/null; }
-c_saved_behind() { virsh dominfo "$u" | grep -q '^Managed save: *yes'; }
+c_saved_behind() { virsh dominfo "$u" | has '^Managed save: *yes'; }
 f_saved_behind() { virsh -q start "$u"; until_ok 30 running; sleep 1; thaw; until_ok 60 idle_in active || back_to_active; }
 
 fault saved-and-noticed vm-duo "virsh managedsave of an ACTIVE instance, and the power sync has set it to stopped" "nothing; nova's start deletes the saved memory and boots the guest"
 b_saved_and_noticed() { virsh -q managedsave "$u" >/dev/null; row "update nova.instances set vm_state='stopped', power_state=4 where uuid='$u'"; }
-c_saved_and_noticed() { virsh dominfo "$u" | grep -q '^Managed save: *yes'; }
+c_saved_and_noticed() { virsh dominfo "$u" | has '^Managed save: *yes'; }
 f_saved_and_noticed() { osc server set --state active "$u"; virsh -q start "$u"; until_ok 30 running; sleep 1; until_ok 60 idle_in active || back_to_active; }
 
 fault base-cut vm-snap "the base image of a running guest is cut to half of its size: the same inode, so all guests read the cut file" "nothing; reads past the end fail, and the next start reads zeros there"
-b_base_cut() { base_of | save base; cp --sparse=always -a "$(saved base)" "$S/base"; truncate -s "$(($(stat -c %s "$(saved base)") / 2))" "$(saved base)"; }
-c_base_cut() { [ "$(stat -c %s "$(saved base)")" -lt "$(stat -c %s "$S/base")" ]; }
-f_base_cut() { dd if="$S/base" of="$(saved base)" bs=1M conv=notrunc,sparse status=none; truncate -s "$(stat -c %s "$S/base")" "$(saved base)"; cmp -s "$S/base" "$(saved base)"; }
+b_base_cut() { base_of | save base; cp --sparse=always -a "$(saved base)" "$S/copy"; truncate -s "$(($(stat -c %s "$(saved base)") / 2))" "$(saved base)"; }
+c_base_cut() { [ "$(stat -c %s "$(saved base)")" -lt "$(stat -c %s "$S/copy")" ]; }
+f_base_cut() { dd if="$S/copy" of="$(saved base)" bs=1M conv=notrunc,sparse status=none; truncate -r "$S/copy" "$(saved base)"; cmp -s "$S/copy" "$(saved base)"; }
 
 fault stopped-rebased vm-stopped "qemu-img rebase -u of a stopped server's disk to another image's base" "nothing; the next start reads the wrong blocks"
 b_stopped_rebased() { base_of | save base; rebase "$(another_base)"; }
@@ -173,3 +173,39 @@ fault locks-closed - "the folder in which nova-compute locks images belongs to r
 b_locks_closed() { stat -c '%u:%g %a' "$INSTANCES/locks" | save owner; chown root:root "$INSTANCES/locks"; chmod 0700 "$INSTANCES/locks"; }
 c_locks_closed() { [ "$(stat -c '%u %a' "$INSTANCES/locks")" = "0 700" ]; }
 f_locks_closed() { read -r owner mode <"$S/owner"; chown "$owner" "$INSTANCES/locks"; chmod "$mode" "$INSTANCES/locks"; }
+
+flags_of() { lsattr -d "$1" | cut -d' ' -f1; }
+fault disk-immutable vm-stopped "chattr +i on the disk of a stopped guest: nobody may open it for writing, root included" "a start fails: Operation not permitted; the domain is gone then"
+b_disk_immutable() { chattr +i "$(idir)/disk"; }
+c_disk_immutable() { [[ $(flags_of "$(idir)/disk") == *i* ]]; }
+f_disk_immutable() { chattr -i "$(idir)/disk"; }
+
+fault disk-append-only vm-snap "chattr +a on the disk of a running guest, which has it open" "nothing; the next start fails: Operation not permitted"
+b_disk_append_only() { chattr +a "$(idir)/disk"; }
+c_disk_append_only() { [[ $(flags_of "$(idir)/disk") == *a* ]]; }
+f_disk_append_only() { chattr -a "$(idir)/disk"; }
+
+fault folder-immutable vm-stopped "chattr -R +i on the guest's folder: no file in it can be made, changed or removed" "a start fails: Operation not permitted; the domain is gone then"
+b_folder_immutable() { chattr -R +i "$(idir)"; }
+c_folder_immutable() { [[ $(flags_of "$(idir)") == *i* ]]; }
+f_folder_immutable() { chattr -R -i "$(idir)"; }
+
+fault start-immutable vm-stopped "a start failed because the disk is immutable: nova had removed the domain before" "nothing; each start fails again"
+b_start_immutable() { chattr +i "$(idir)/disk"; osc server start "$u"; until_ok 60 no_domain; until_ok 60 no_task; }
+no_domain() { ! virsh domstate "$u"; }
+c_start_immutable() { c_disk_immutable && no_domain 2>/dev/null; }
+f_start_immutable() { # the domain is made by a start
+  chattr -i "$(idir)/disk"
+  ! no_domain 2>/dev/null || { osc server start "$u"; sleep 1; until_ok 60 idle_in active; }
+  idle_in stopped || { osc server stop "$u"; until_ok 60 idle_in stopped; }
+}
+
+fault locks-immutable - "chattr +i on the folder in which nova-compute locks images" "nothing until an image is used that has no lock file yet"
+b_locks_immutable() { chattr +i "$INSTANCES/locks"; }
+c_locks_immutable() { [[ $(flags_of "$INSTANCES/locks") == *i* ]]; }
+f_locks_immutable() { chattr -i "$INSTANCES/locks"; }
+
+fault base-immutable vm-snap "chattr +i on a base image: guests only read it" "the image cache manager can't note its use, and logs an error"
+b_base_immutable() { base_of | save base; chattr +i "$(saved base)"; }
+c_base_immutable() { [[ $(flags_of "$(saved base)") == *i* ]]; }
+f_base_immutable() { chattr -i "$(saved base)"; }

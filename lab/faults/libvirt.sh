@@ -14,7 +14,7 @@ f_virsh_suspend() { ! c_virsh_suspend || virsh -q resume "$u"; }
 
 fault undefine-running vm-tenant "virsh undefine of the running domain: it becomes transient" "nothing; it vanishes at the next stop"
 b_undefine_running() { save_definition; virsh -q undefine "$u"; }
-c_undefine_running() { virsh dominfo "$u" | grep -q '^Persistent: *no'; }
+c_undefine_running() { virsh dominfo "$u" | has '^Persistent: *no'; }
 f_undefine_running() { virsh -q define "$S/inactive.xml"; }
 
 fault undefine-stopped vm-stopped "virsh undefine of the stopped domain: nova reports SHUTOFF, libvirt has no domain" "start or hard reboot defines it again"
@@ -63,7 +63,7 @@ f_vcpus_config() { virsh -q define "$S/inactive.xml"; }
 
 fault memory-config vm-duo "virsh setmaxmem/setmem --config: stored definition 256 MiB, live and flavor 128" "nothing; hard reboot writes the definition again"
 b_memory_config() { save_definition; virsh -q setmaxmem "$u" 256M --config; virsh -q setmem "$u" 256M --config; }
-c_memory_config() { virsh dumpxml --inactive "$u" | grep -q "<memory unit='KiB'>262144<"; }
+c_memory_config() { virsh dumpxml --inactive "$u" | has "<memory unit='KiB'>262144<"; }
 f_memory_config() { virsh -q define "$S/inactive.xml"; }
 
 fault attach-unknown-disk vm-data "virsh attach-disk of a file that nova does not know" "nothing"
@@ -71,13 +71,13 @@ b_attach_unknown_disk() {
   qemu-img create -q -f qcow2 /var/lib/libvirt/images/lab-unknown.qcow2 32M; chown libvirt-qemu /var/lib/libvirt/images/lab-unknown.qcow2
   virsh -q attach-disk "$u" /var/lib/libvirt/images/lab-unknown.qcow2 vdz --driver qemu --subdriver qcow2 --live
 }
-c_attach_unknown_disk() { virsh domblklist "$u" | grep -q lab-unknown; }
+c_attach_unknown_disk() { virsh domblklist "$u" | has lab-unknown; }
 f_attach_unknown_disk() { back_to_active; rm -f /var/lib/libvirt/images/lab-unknown.qcow2; }
 
 fault disk-borrowed vm-plain "virsh attach-disk: the disk of the stopped vm-stopped is plugged into another, running guest" "nothing; a start of its owner fails on the image lock, or makes a second writer"
 borrowed() { echo "$INSTANCES/$(uuid_of vm-stopped)/disk"; }
 b_disk_borrowed() { virsh -q attach-disk "$u" "$(borrowed)" vdz --driver qemu --subdriver qcow2 --live; }
-c_disk_borrowed() { virsh domblklist "$u" | grep -qF "$(borrowed)"; }
+c_disk_borrowed() { virsh domblklist "$u" | has -F "$(borrowed)"; }
 f_disk_borrowed() { virsh -q detach-disk "$u" vdz --live || true; sleep 3; ! c_disk_borrowed || back_to_active; chown nova:nova "$(borrowed)"; }
 
 fault domain-gone vm-tenant "virsh destroy and undefine of an ACTIVE instance: its disk and its row exist, but no domain" "a warning that it is not found; stays ACTIVE; hard reboot defines it again"
@@ -92,7 +92,7 @@ restart_edited() { # SED-SCRIPT: edits the definition as `virsh edit` would, and
 }
 fault memory-live vm-snap "the guest runs with 96 MiB, its flavor has 64: definition edited and guest restarted behind nova's back" "nothing; hard reboot writes the definition again"
 b_memory_live() { restart_edited "s#(<(memory|currentMemory) unit='KiB'>)65536<#\\198304<#"; }
-c_memory_live() { running && virsh dumpxml "$u" | grep -q "<memory unit='KiB'>98304<"; }
+c_memory_live() { running && virsh dumpxml "$u" | has "<memory unit='KiB'>98304<"; }
 f_memory_live() { back_to_active; }
 
 fault vcpus-live vm-duo "the guest runs with 1 vCPU, its flavor has 2: definition edited and guest restarted behind nova's back" "nothing; hard reboot writes the definition again"
@@ -102,12 +102,12 @@ f_vcpus_live() { back_to_active; }
 
 fault machine-config vm-duo "virsh edit: the stored definition has an older machine type than the running guest" "nothing; hard reboot writes the definition again"
 b_machine_config() { save_definition; sed -E "s#machine='pc-i440fx-[0-9.]+'#machine='pc-i440fx-6.2'#" "$S/inactive.xml" | save edited.xml; virsh -q define "$S/edited.xml"; }
-c_machine_config() { virsh dumpxml --inactive "$u" | grep -q "machine='pc-i440fx-6.2'"; }
+c_machine_config() { virsh dumpxml --inactive "$u" | has "machine='pc-i440fx-6.2'"; }
 f_machine_config() { virsh -q define "$S/inactive.xml"; }
 
 fault console-exposed vm-snap "the guest's VNC console listens on every address, without a password: definition edited and guest restarted behind nova's back" "nothing; hard reboot writes the definition again"
 b_console_exposed() { restart_edited "s#(listen|address)='127\\.0\\.0\\.1'#\\1='0.0.0.0'#g"; }
-c_console_exposed() { running && virsh dumpxml "$u" | grep -q "listen='0.0.0.0'"; }
+c_console_exposed() { running && virsh dumpxml "$u" | has "listen='0.0.0.0'"; }
 f_console_exposed() { back_to_active; }
 
 fault renamed vm-tenant "the server was renamed: nova's metadata in the domain has the old name" "nothing; hard reboot writes the metadata again"
@@ -117,7 +117,7 @@ f_renamed() { osc server set --name "$I" "$u"; }
 
 fault autostart vm-plain "virsh autostart: the domain would start with libvirtd, before nova decides" "nothing"
 b_autostart() { virsh -q autostart "$u"; }
-c_autostart() { virsh dominfo "$u" | grep -q '^Autostart: *enable'; }
+c_autostart() { virsh dominfo "$u" | has '^Autostart: *enable'; }
 f_autostart() { virsh -q autostart "$u" --disable; }
 
 fault external-snapshot vm-snap "virsh snapshot-create-as --disk-only: the live top of the chain is not nova's disk" "nothing; a later hard reboot would silently return to the old disk"
@@ -127,13 +127,13 @@ f_external_snapshot() { virsh -q blockcommit "$u" vda --shallow --active --pivot
 
 fault internal-snapshot vm-duo "virsh snapshot-create-as: an internal qcow2 snapshot (with libvirt metadata) that nova does not know" "nothing; undefine of the domain fails later"
 b_internal_snapshot() { virsh -q snapshot-create-as "$u" lab-int; }
-c_internal_snapshot() { virsh snapshot-list "$u" --name | grep -qx lab-int; }
+c_internal_snapshot() { virsh snapshot-list "$u" --name | has -x lab-int; }
 f_internal_snapshot() { virsh -q snapshot-delete "$u" lab-int >/dev/null; }
 
 # Slow on purpose, so that it is still running when it is checked.
 fault block-copy vm-snap "virsh blockcopy of the guest's disk that is never finished: writes go to two files" "nothing; a snapshot or volume operation by nova would end it"
 b_block_copy() { virsh -q blockcopy "$u" vda --dest "$(idir)/disk.lab-copy" --format qcow2 --transient-job --bytes --bandwidth 65536; }
-c_block_copy() { virsh blockjob "$u" vda --info 2>&1 | grep -q 'Block Copy'; }
+c_block_copy() { virsh blockjob "$u" vda --info 2>&1 | has 'Block Copy'; }
 f_block_copy() { virsh -q blockjob "$u" vda --abort; rm -f "$(idir)/disk.lab-copy"; }
 
 fault shelved-defined vm-shelved "a switched-off domain, with nova's metadata, of a server that is shelved and offloaded" "nothing"
@@ -151,3 +151,11 @@ print(x)' "$u" "$other" "$(row "select id from nova.instances where uuid='$u'")"
 }
 c_shelved_defined() { virsh domstate "$u" >/dev/null 2>&1; }
 f_shelved_defined() { virsh -q undefine "$u"; }
+
+fault backup-forgotten vm-snap "virsh backup-begin in pull mode, whose program died: QEMU serves the disk on a port, and a file grows" "nothing; a reboot ends it"
+b_backup_forgotten() {
+  printf '<domainbackup mode="pull"><server transport="tcp" name="127.0.0.1" port="10809"/></domainbackup>\n' > "$S/backup.xml"
+  virsh -q backup-begin "$u" "$S/backup.xml" >/dev/null
+}
+c_backup_forgotten() { virsh backup-dumpxml "$u" >/dev/null 2>&1; }
+f_backup_forgotten() { virsh -q domjobabort "$u"; }

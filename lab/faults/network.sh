@@ -53,7 +53,7 @@ b_fip_rules_gone() {
     ip netns exec "$n" iptables -t nat -D ${r#-A }
   done < <(grep -wF "$(saved fip)" "$S/nat" | grep -- '-j [DS]NAT')
 }
-c_fip_rules_gone() { ! ip netns exec "$(router_ns)" iptables-save -t nat | grep -q "PREROUTING -d $(saved fip)/"; }
+c_fip_rules_gone() { ! ip netns exec "$(router_ns)" iptables-save -t nat | has "PREROUTING -d $(saved fip)/"; }
 f_fip_rules_gone() { ip netns exec "$(router_ns)" iptables-restore -T nat <"$S/nat"; }
 
 fault dhcp-entry-gone vm-plain "dnsmasq's file loses the guest's MAC address" "nothing until the agent writes the file again"
@@ -69,7 +69,7 @@ b_flows_gone() {
   ovs-ofctl -O OpenFlow13 del-flows br-int "in_port=$n"
   ovs-ofctl -O OpenFlow13 del-flows br-int "reg5=$n"
 }
-c_flows_gone() { ! ovs-ofctl -O OpenFlow13 dump-flows br-int "in_port=$(tap_number)" | grep -q 'table='; }
+c_flows_gone() { ! ovs-ofctl -O OpenFlow13 dump-flows br-int "in_port=$(tap_number)" | has 'table='; }
 f_flows_gone() {
   osc port set --disable "$(port_id)"
   until_ok 30 port_is DOWN
@@ -80,7 +80,7 @@ port_is() { [ "$(row "select status from neutron.ports where id = '$(port_id)'")
 
 fault link-down vm-plain "virsh domif-setlink: the guest's cable is unplugged" "nothing until a hard reboot"
 b_link_down() { first_tap | save tap; virsh domif-setlink "$u" "$(saved tap)" down; }
-c_link_down() { virsh domif-getlink "$u" "$(saved tap)" | grep -q down; }
+c_link_down() { virsh domif-getlink "$u" "$(saved tap)" | has down; }
 f_link_down() { virsh domif-setlink "$u" "$(saved tap)" up; }
 
 fault fip-address-gone vm-linux "the router loses the address of the floating IP" "nothing"
@@ -89,7 +89,7 @@ b_fip_address_gone() {
   ip -n "$n" -o address | awk '/qg-/ && !n++ { print $2 }' | save device
   ip -n "$n" address del "$(saved fip)/32" dev "$(saved device)"
 }
-c_fip_address_gone() { ! ip -n "$(router_ns)" -o address | grep -q "$(saved fip)/32"; }
+c_fip_address_gone() { ! ip -n "$(router_ns)" -o address | has "$(saved fip)/32"; }
 f_fip_address_gone() { ip -n "$(router_ns)" address add "$(saved fip)/32" dev "$(saved device)"; }
 
 fault router-route-gone - "the router's namespace loses its default route" "nothing"
@@ -107,7 +107,7 @@ f_router_port_down() { ip -n "$(router_ns)" link set "$(saved device)" up; }
 
 fault flow-table-gone vm-data "the OpenFlow rule of table 60 for the guest's port is deleted" "nothing: the port stays ACTIVE"
 b_flow_table_gone() { ovs-ofctl -O OpenFlow13 del-flows br-int "table=60,in_port=$(tap_number)"; }
-c_flow_table_gone() { ! ovs-ofctl -O OpenFlow13 dump-flows br-int "table=60,in_port=$(tap_number)" | grep -q 'table='; }
+c_flow_table_gone() { ! ovs-ofctl -O OpenFlow13 dump-flows br-int "table=60,in_port=$(tap_number)" | has 'table='; }
 f_flow_table_gone() { f_flows_gone; }
 
 fault iface-id-gone vm-plain "Open vSwitch loses the port's id of the guest's tap" "the agent unplugs the port: DOWN"
@@ -132,7 +132,7 @@ f_ports_leaked() { local p; while read -r p; do osc port delete "$p" || true; do
 
 fault patch-port-gone - "the patch port to the external bridge is deleted" "nothing until the agent restarts"
 b_patch_port_gone() { ovs-vsctl get Interface int-br-ex ofport | save ofport; ovs-vsctl del-port br-int int-br-ex; }
-c_patch_port_gone() { ! ovs-vsctl list-ports br-int | grep -qx int-br-ex; }
+c_patch_port_gone() { ! ovs-vsctl list-ports br-int | has -x int-br-ex; }
 f_patch_port_gone() { # with its old number: the agent's flows name it
   ovs-vsctl add-port br-int int-br-ex -- set Interface int-br-ex type=patch options:peer=phy-br-ex "ofport_request=$(saved ofport)"
 }
@@ -146,7 +146,7 @@ b_stale_ovs_rows() {
       "external_ids:attached-mac=fa:16:3e:00:00:$i" external_ids:iface-status=active "external_ids:vm-uuid=$(new_uuid)" 2>/dev/null
   done | save taps
 }
-c_stale_ovs_rows() { ovs-vsctl list-ports br-int | grep -qxFf "$S/taps"; }
+c_stale_ovs_rows() { ovs-vsctl list-ports br-int | has -xFf "$S/taps"; }
 f_stale_ovs_rows() { while read -r t; do ovs-vsctl --if-exists del-port "$t"; done <"$S/taps"; }
 
 fault db-cache-floating vm-plain "nova's info cache loses the floating IP" "nova up to 2024.2 repairs it within minutes"
@@ -177,7 +177,7 @@ b_switch_port_twice() {
   ovs-vsctl add-port br-int tapdup0 -- set Interface tapdup0 type=internal "external_ids:iface-id=$(port_id)" \
     "external_ids:attached-mac=$(virsh domiflist "$u" | awk '$1 ~ /^tap/ && !n++ { print $5 }')" external_ids:iface-status=active "external_ids:vm-uuid=$u"
 }
-c_switch_port_twice() { ovs-vsctl list-ports br-int | grep -qx tapdup0; }
+c_switch_port_twice() { ovs-vsctl list-ports br-int | has -x tapdup0; }
 f_switch_port_twice() { ovs-vsctl --if-exists del-port br-int tapdup0; osc server reboot --hard --wait "$u"; until_ok 60 port_is ACTIVE || die "the port of $I is not ACTIVE"; }
 
 dhcp_tap() { # of the first network of the guest
@@ -191,19 +191,19 @@ f_switch_vlan() { ovs-vsctl set Port "$(saved tap)" "tag=$(saved tag)"; }
 
 fault patch-peer-wrong - "the patch port to the external bridge names a peer that does not exist" "nothing"
 b_patch_peer_wrong() { ovs-vsctl set Interface int-br-ex options:peer=phy-br-old; }
-c_patch_peer_wrong() { ovs-vsctl get Interface int-br-ex options:peer | grep -q phy-br-old; }
+c_patch_peer_wrong() { ovs-vsctl get Interface int-br-ex options:peer | has phy-br-old; }
 f_patch_peer_wrong() { ovs-vsctl set Interface int-br-ex options:peer=phy-br-ex; }
 
 dhcp_ns() { echo "qdhcp-$(row "select network_id from neutron.ports where id = '$(port_id)'")"; }
 fixed_ip() { row "select ip_address from neutron.ipallocations where port_id = '$(port_id)' limit 1"; }
 fault address-twice vm-plain "the guest's address is also on the DHCP server's device" "nothing until the agent restarts"
 b_address_twice() { dhcp_tap | save tap; ip -n "$(dhcp_ns)" address add "$(fixed_ip)/24" dev "$(saved tap)"; }
-c_address_twice() { ip -n "$(dhcp_ns)" -o address show dev "$(saved tap)" | grep -qF " $(fixed_ip)/24 "; }
+c_address_twice() { ip -n "$(dhcp_ns)" -o address show dev "$(saved tap)" | has -F " $(fixed_ip)/24 "; }
 f_address_twice() { ip -n "$(dhcp_ns)" address del "$(fixed_ip)/24" dev "$(saved tap)"; }
 
 fault tap-shaped vm-plain "tc: the guest's tap is limited to 8 kbit/s" "nothing"
 b_tap_shaped() { first_tap | save tap; tc qdisc add dev "$(saved tap)" root tbf rate 8kbit burst 1540 latency 50ms; }
-c_tap_shaped() { tc qdisc show dev "$(saved tap)" | grep -q tbf; }
+c_tap_shaped() { tc qdisc show dev "$(saved tap)" | has tbf; }
 f_tap_shaped() { tc qdisc del dev "$(saved tap)" root; }
 
 fault tap-policed vm-snap "Open vSwitch drops what the guest sends above 10 kbit/s" "nothing"
@@ -283,3 +283,12 @@ b_fip_without_router() {
 }
 c_fip_without_router() { [ "$(row "select router_id is null from neutron.floatingips where fixed_port_id = '$(saved port)'")" = 1 ]; }
 f_fip_without_router() { row "update neutron.floatingips set router_id = '$(saved router)' where fixed_port_id = '$(saved port)'"; }
+fault tap-dead-vlan vm-linux "the guest's tap is in the dead VLAN 4095, as if neutron's agent had stopped at the wrong moment" "nothing until neutron's agent starts again"
+b_tap_dead_vlan() { local t; t=$(first_tap); echo "$t" | save tap; ovs-vsctl get Port "$t" tag | save tag; ovs-vsctl set Port "$t" tag=4095; }
+c_tap_dead_vlan() { [ "$(ovs-vsctl get Port "$(saved tap)" tag)" = 4095 ]; }
+f_tap_dead_vlan() { ovs-vsctl set Port "$(saved tap)" tag="$(saved tag)"; }
+
+fault fip-on-host vm-linux "the guest's floating IP is also on the host's bridge br-ex" "nothing; both answer for it"
+b_fip_on_host() { floating_ip | save fip; ip address add "$(saved fip)/32" dev br-ex; }
+c_fip_on_host() { ip -4 -brief address show dev br-ex | grep -q "$(saved fip)/32"; }
+f_fip_on_host() { ip address del "$(saved fip)/32" dev br-ex; }

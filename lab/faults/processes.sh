@@ -45,7 +45,7 @@ f_disk_access_limited() { case $(saved file) in *io.max) echo "$(saved disk) wbp
 
 fault disk-weight-by-hand vm-config "the weight of the guest's access to disks in its control group is 10" "nothing; the next start makes a new group"
 b_disk_weight_by_hand() { group_files io.bfq.weight io.weight blkio.bfq.weight blkio.weight | save file; awk '{ print $NF; exit }' "$(saved file)" | save weight; echo 10 >"$(saved file)"; }
-c_disk_weight_by_hand() { grep -qw 10 "$(saved file)"; }
+c_disk_weight_by_hand() { grep -qw 10 "$(saved file)" || virsh dumpxml "$u" | grep -q '<blkiotune>'; }
 f_disk_weight_by_hand() { # virsh, as advised, leaves the weight in the running definition
   if virsh dumpxml "$u" | grep -q '<blkiotune>'; then back_to_active; else cat "$S/weight" >"$(saved file)"; fi
 }
@@ -76,7 +76,7 @@ fault qemu-without-domain vm-tenant "libvirt has lost its record of a running gu
 lose_record() { mkdir -p "$S/run" && mv "/run/libvirt/qemu/$d.xml" "/run/libvirt/qemu/$d.pid" "$S/run/"; }
 find_record() { mv "$S/run/$d.xml" "$S/run/$d.pid" /run/libvirt/qemu/; }
 b_qemu_without_domain() { our_libvirtd; qpid | save pid; restart_libvirtd_with lose_record; }
-c_qemu_without_domain() { [ "$(domstate "$u")" = "shut off" ] && guest_pids "$u" | grep -qx "$(saved pid)"; }
+c_qemu_without_domain() { [ "$(domstate "$u")" = "shut off" ] && guest_pids "$u" | has -x "$(saved pid)"; }
 f_qemu_without_domain() { restart_libvirtd_with find_record; thaw; nova_has_libvirt; idle_in active || back_to_active; }
 
 fault domain-without-qemu vm-snap "qemu is killed while another process keeps its sockets open: libvirt sees no end of file and still reports running" "nothing while it lasts; calls that need the monitor hang"

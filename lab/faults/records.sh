@@ -200,5 +200,5 @@ b_request_forced() {
   dump_rows nova_api request_specs "instance_uuid='$u'" | save spec.sql
   row "update nova_api.request_specs set spec = json_set(spec, '\$.\"nova_object.data\".force_hosts', json_array('compute-old')) where instance_uuid = '$u'"
 }
-c_request_forced() { row "select spec from nova_api.request_specs where instance_uuid = '$u'" | grep -q compute-old; }
+c_request_forced() { row "select spec from nova_api.request_specs where instance_uuid = '$u'" | has compute-old; }
 f_request_forced() { "${MYSQL[@]}" nova_api <"$S/spec.sql"; }

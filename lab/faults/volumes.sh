@@ -97,7 +97,7 @@ f_backend_renamed() { set_volume "host='$(saved host)'"; }
 fault db-connection-mode vm-data "nova's connection_info has the volume as read only (ro); the guest and cinder have it as rw" "the next start of the guest has a disk that can't be written"
 set_mode() { row "update nova.block_device_mapping set connection_info=replace(connection_info, '\"access_mode\": \"$1\"', '\"access_mode\": \"$2\"') where volume_id='$(saved vol)' and deleted=0"; }
 b_db_connection_mode() { vol_of | save vol; set_mode rw ro; }
-c_db_connection_mode() { row "select connection_info from nova.block_device_mapping where volume_id='$(saved vol)' and deleted=0" | grep -q '"access_mode": "ro"'; }
+c_db_connection_mode() { row "select connection_info from nova.block_device_mapping where volume_id='$(saved vol)' and deleted=0" | has '"access_mode": "ro"'; }
 f_db_connection_mode() { set_mode ro rw; }
 
 fault volume-multiattach vm-data "cinder has the volume as multiattach, but the guest's disk is not shareable" "a second server with the volume does not start: the file is locked"
@@ -124,6 +124,24 @@ b_image_replaced() {
 c_image_replaced() { [ "$(row "select checksum from glance.images where id='$(saved img)'")" != "$(saved sum)" ]; }
 f_image_replaced() { row "update glance.images set checksum='$(saved sum)' where id='$(saved img)'"; }
 
+fault snapshot-stuck vm-plain "a snapshot is queued in glance since three hours, as nova-compute leaves it if it ends while it makes one" "nothing; the image stays"
+b_snapshot_stuck() { # the client would read data for the image from its standard input
+  local token url body
+  token=$(osc token issue -f value -c id) url=$(osc endpoint list --service image --interface public -f value -c URL)
+  body="{\"name\": \"before-upgrade\", \"disk_format\": \"qcow2\", \"container_format\": \"bare\", \"image_type\": \"snapshot\", \"instance_uuid\": \"$u\", \"base_image_ref\": \"$(image_of)\"}"
+  curl -sf -H "X-Auth-Token: $token" -H 'Content-Type: application/json' -d "$body" "${url%/}/v2/images" | jq -r .id | save img
+  echo "req-$(new_uuid)" | save request
+  row "insert into nova.instance_actions (created_at, action, instance_uuid, request_id, user_id, project_id, start_time, deleted)
+    select utc_timestamp() - interval 3 hour, 'createImage', uuid, '$(saved request)', user_id, project_id, utc_timestamp() - interval 3 hour, 0
+    from nova.instances where uuid='$u'"
+  row "update glance.images set created_at = utc_timestamp() - interval 3 hour, updated_at = utc_timestamp() - interval 3 hour where id='$(saved img)'"
+}
+c_snapshot_stuck() { [ "$(row "select status from glance.images where id='$(saved img)' and deleted=0")" = queued ]; }
+f_snapshot_stuck() {
+  ! c_snapshot_stuck || osc image delete "$(saved img)"
+  row "delete from nova.instance_actions where request_id='$(saved request)'"
+}
+
 fault shelve-image-gone vm-shelved "the image of a shelved instance is deleted in glance: it holds the only copy of its disk" "unshelving fails"
 b_shelve_image_gone() {
   row "select value from nova.instance_system_metadata where instance_uuid='$u' and \`key\`='shelved_image_id' and deleted=0" | save img
@@ -132,12 +150,16 @@ b_shelve_image_gone() {
 c_shelve_image_gone() { c_image_deleted; }
 f_shelve_image_gone() { f_image_deleted; }
 
-fault db-image-bus vm-stopped "nova's copy of the image of a stopped server asks for another disk bus (ide)" "the next start moves its disks to the other bus"
+fault db-image-bus vm-stopped "nova's copy of the image of a stopped server asks for another disk bus (ide), and its disk has no bus of its own, as in old releases" "the next start moves its disk to the other bus"
 set_bus() { row "update nova.instance_system_metadata set value='$1' where instance_uuid='$u' and \`key\`='image_hw_disk_bus'"; }
 get_bus() { row "select value from nova.instance_system_metadata where instance_uuid='$u' and \`key\`='image_hw_disk_bus'"; }
-b_db_image_bus() { get_bus | save bus; set_bus ide; }
+set_root_bus() { row "update nova.block_device_mapping set disk_bus=$1 where instance_uuid='$u' and deleted=0 and boot_index=0"; }
+b_db_image_bus() {
+  get_bus | save bus; row "select quote(disk_bus) from nova.block_device_mapping where instance_uuid='$u' and deleted=0 and boot_index=0" | save root_bus
+  set_bus ide; set_root_bus NULL
+}
 c_db_image_bus() { [ "$(get_bus)" = ide ]; }
-f_db_image_bus() { set_bus "$(saved bus)"; }
+f_db_image_bus() { set_bus "$(saved bus)"; set_root_bus "$(saved root_bus)"; }
 
 fault db-image-card vm-duo "nova's copy of the image asks for another network card (e1000) than the guest has" "a hard reboot changes the guest's card"
 set_card() { row "update nova.instance_system_metadata set value='$1' where instance_uuid='$u' and \`key\`='image_hw_vif_model'"; }

@@ -43,13 +43,15 @@ class Thing:
 
 
 class _Word(NamedTuple):
+    """What a layer tells of a thing; made only where layers differ, which is rare."""
+
     teller: Told
     value: object
     fact: Fact
 
     @property
     def evidence(self) -> Evidence:
-        """Evidence of the value; it is made only for words that differ, which are few."""
+        """Evidence of the value."""
         field = self.teller.field
         return derives(self.fact, field, **{field: self.value})
 
@@ -63,7 +65,8 @@ def disagreements(title: str, things: Iterable[Thing], **facts: Fact | None) -> 
     """
     reason: UnheardError | None = None
     for thing in things:
-        words = []
+        words: list[tuple[Told, object, Fact]] = []
+        differs = False
         for teller in thing.tellers:
             fact = facts.get(teller.noun)
             if fact is None:
@@ -74,10 +77,13 @@ def disagreements(title: str, things: Iterable[Thing], **facts: Fact | None) -> 
                 reason = reason or unheard
                 continue
             if value is not None:
-                words.append(_Word(teller, value, fact))
-        apart = [word for word in words[1:] if word.value != words[0].value]
-        if apart:
-            yield problem(_headline(title, thing, words[0], apart), *(w.evidence for w in words))
+                words.append((teller, value, fact))
+                differs = differs or value != words[0][1]
+        if differs:
+            first, *others = (_Word(*word) for word in words)
+            apart = [word for word in others if word.value != first.value]
+            evidence = (word.evidence for word in (first, *others))
+            yield problem(_headline(title, thing, first, apart), *evidence)
     if reason is not None:
         raise reason
 

@@ -111,7 +111,9 @@ def check_answers(answers: list[Any], size: int) -> None:
         if type(answer) is not dict:
             continue
         for name, length in LENGTHS.items():
-            _check_length(answer.get(name), length, f"the {name} of answer {number}")
+            value = answer.get(name)
+            if type(value) is str and len(value) > length:
+                _check_length(value, length, f"the {name} of answer {number}")
         error = answer.get("error")
         if type(error) is dict:
             _check_length(error.get("kind"), KIND, f"the error of answer {number}")

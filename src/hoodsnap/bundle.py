@@ -170,8 +170,10 @@ class Bundle(BaseModel):
             for answer in self.by_layer.get(layer, ()):
                 queries.setdefault(answer.query, []).append(answer)
             self._by_query[layer] = queries
-        answers = self._by_query[layer].get(query, ())
-        return next((one for one in reversed(answers) if host in (None, one.host)), None)
+        for answer in reversed(self._by_query[layer].get(query, ())):
+            if host is None or host == answer.host:
+                return answer
+        return None
 
 
 def merge(bundles: Iterable[Bundle]) -> Bundle:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any
 
 from hoodsnap.evidence import Evidence, Severity
 from hoodsnap.facts.cloud.cloud import Cloud
@@ -61,8 +61,9 @@ def problem(
 Problems = Iterator[tuple[Evidence, ...] | Problem]
 
 
-class Subject(NamedTuple):
-    """The subject that a check runs for: a guest, a host or the whole cloud."""
+@dataclass(frozen=True)
+class Subject:
+    """The subject that checks run for: a guest, a host or the whole cloud."""
 
     cloud: Cloud
     host: Host | None = None
@@ -70,12 +71,23 @@ class Subject(NamedTuple):
     guest: Guest | None = None
     """None if the subject is a host or the cloud."""
 
+    @cached_property
+    def parameters(self) -> Mapping[str, object]:
+        """The value of each parameter that a check may have, read once for all checks."""
+        whole = {"cloud": self.cloud, "host": self.host}
+        if self.guest is None:
+            return whole
+        return {**vars(self.guest), "record": self.guest.record, **whole, "guest": self.guest}
+
 
 COMMANDS = "    "
 """The indentation of a paragraph that holds commands, one a line; its lines are kept apart."""
 
 SUBJECTS = {"guest": Guest, "host": Host, "cloud": Cloud}
 """Parameters that name a check's subject instead of a layer's noun."""
+
+OF_GUEST = frozenset([*Guest.__dataclass_fields__, "record"])
+"""Parameters that name an attribute of a guest."""
 
 
 @dataclass(frozen=True)
@@ -136,9 +148,11 @@ class Check:
         The reason is None if the check ran to its end; otherwise there may be more problems.
         """
         problems: list[Problem] = []
+        guest = subject.guest
         try:
-            arguments = self._arguments(subject)
-            if arguments is not None:
+            # These lines run more often than any others: for every check of every guest.
+            arguments = self._read(subject.parameters)
+            if guest is None or not (self.heard or None in arguments) or self._is_heard(guest):
                 for found in self.find(*arguments):
                     if not isinstance(found, Problem):
                         found = Problem(None, found)
@@ -150,31 +164,29 @@ class Check:
         return problems, None
 
     @cached_property
-    def _read(self) -> Callable[[Subject], Sequence[object]]:
-        """A function that reads the parameters from a subject.
+    def _read(self) -> Callable[[Mapping[str, object]], Sequence[object]]:
+        """A function that picks the arguments from the parameters of a subject."""
+        read: Callable[[Mapping[str, object]], Any] = operator.itemgetter(*self.needs)
+        return read if len(self.needs) > 1 else lambda parameters: (read(parameters),)
 
-        It is made once because it runs for every check of every guest, more often than anything
-        else.
+    @cached_property
+    def _objects(self) -> tuple[str, ...]:
+        """The parameters that a guest must have."""
+        return tuple(name for name in self.needs if name in OF_GUEST - self.optional)
+
+    def _is_heard(self, guest: Guest) -> bool:
+        """True if the guest has every object to compare; False if one of them does not exist.
+
+        Raises `UnheardError` if the layer of an object, or one of `heard`, was not collected.
         """
-        # A name that is no part of a subject is an attribute of its guest.
-        paths = [name if name in Subject._fields else f"guest.{name}" for name in self.needs]
-        read = operator.attrgetter(*paths)
-        return read if len(paths) > 1 else lambda subject: (read(subject),)
-
-    def _arguments(self, subject: Subject) -> Sequence[object] | None:
-        arguments = self._read(subject)
-        guest = subject.guest
-        if guest is None:
-            return arguments
-        if None in arguments:
-            for name, value in zip(self.needs, arguments, strict=True):
-                if value is None and name not in self.optional:
-                    self._must_be_heard(guest, name)
-                    return None  # the object does not exist; only identity.py reports absence
+        for name in self._objects:
+            if getattr(guest, name) is None:
+                self._must_be_heard(guest, name)
+                return False  # only identity.py reports absence
         for layer in self.heard:
             if layer in guest.unheard:
                 raise UnheardError(guest.unheard[layer])
-        return arguments
+        return True
 
     def _must_be_heard(self, guest: Guest, name: str) -> None:
         layers = [layer.id for layer in self.compared.get(name, ())]
@@ -246,7 +258,7 @@ def _must_have_layers(check: str, hints: Mapping[str, object], heard: Sequence[s
         if name in NOUNS and facts_in(hint) != (NOUNS[name].fact,):
             fact = NOUNS[name].fact.__name__
             raise TypeError(f"{check} compares {name}, which is not of type {fact}")
-        if name not in Guest.__dataclass_fields__ and not hasattr(Guest, name):
+        if name not in OF_GUEST:
             raise TypeError(f"{check} compares {name}, which a guest does not have")
     for layer in heard:
         if layer not in LAYERS:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 from hoodsnap.bundle import Answer
 from hoodsnap.facts.fact import Fact
@@ -33,9 +34,11 @@ class Where:
     place: str
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """Values that one layer returned, by name, and where they were read."""
+class Evidence(NamedTuple):
+    """Values that one layer returned, by name, and where they were read.
+
+    A named tuple, because checks make much more evidence than they yield.
+    """
 
     layer: str
     noun: str
@@ -60,7 +63,7 @@ class Evidence:
 
     def and_so(self, **derived: object) -> Evidence:
         """Return the same evidence, extended by values derived from it."""
-        return replace(self, said=(*self.said, *derived.items()))
+        return self._replace(said=(*self.said, *derived.items()))
 
     def __str__(self) -> str:
         return f"{self.noun} reports {', '.join(_shown(*part) for part in self.said)}"

@@ -6,7 +6,7 @@ import re
 import shlex
 import sys
 from collections.abc import Iterator
-from importlib import metadata, util
+from importlib import util
 
 MODULES = {
     "openstack": "collect",
@@ -50,6 +50,8 @@ def command(extra: str) -> str:
 
 def packages(extra: str) -> Iterator[str]:
     """Yield the requirements of an extra, as pip takes them."""
+    from importlib import metadata  # imports all of email, so only when needed
+
     for requirement in metadata.requires("hoodsnap") or ():
         package, _, marker = requirement.partition(";")
         marked = _EXTRA.search(marker)

@@ -64,9 +64,7 @@ def test_parameters_are_attributes_of_a_guest(check: Check) -> None:
     hints.pop("return")
     if check.scope == "guest":
         attributes = typing.get_type_hints(Guest) | {"cloud": Cloud}
-        attributes["record"] = typing.get_type_hints(typing.cast(property, Guest.record).fget)[
-            "return"
-        ]
+        attributes["record"] = typing.get_type_hints(Guest.__dict__["record"].func)["return"]
         for name, hint in hints.items():
             if name == "guest":
                 assert hint is Guest

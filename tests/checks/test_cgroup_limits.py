@@ -180,10 +180,26 @@ def test_a_recording_without_the_group_of_disks(grouped: RecordedHost) -> None:
     assert "the control group's io data was not collected" in reasons
 
 
-def test_a_limit_that_cannot_be_read(grouped: RecordedHost) -> None:
-    disks(grouped, blkio__throttle__write_bps_device="default max\n")
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"blkio__throttle__write_bps_device": "default max\n"},
+        {"io__max": "\n"},
+        {"io__max": "254:0 rbps=many\n"},
+        {"io__weight": "default\n"},
+    ],
+)
+def test_a_limit_that_cannot_be_read(grouped: RecordedHost, files: dict[str, str]) -> None:
+    disks(grouped, **files)
 
-    assert grouped.findings() == []
+    report = grouped.report()
+    assert report.findings == ()
+    [reason] = {
+        skip.reason
+        for skip in report.skips
+        if skip.check.name == "disk-access-limited" and skip.guest and skip.guest.name == "vm-duo"
+    }
+    assert reason.endswith("in the control group can't be read")
 
 
 def test_a_weight_that_virsh_set_back_stays_in_the_running_definition(

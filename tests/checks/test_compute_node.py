@@ -280,6 +280,33 @@ def test_compute_node_outdated_in_placement(host: RecordedHost) -> None:
     assert " in nova, but placement has " in headline
 
 
+@pytest.mark.parametrize(
+    ("name", "key", "value", "all_of_it"),
+    [("VCPU", "max_unit", 1, "vcpus"), ("MEMORY_MB", "step_size", 512, "memory_mb")],
+)
+def test_placement_allocates_other_amounts_than_nova_offers(
+    host: RecordedHost, name: str, key: str, value: int, all_of_it: str
+) -> None:
+    query, said = placement(host, "inventories")
+    said["inventories"][name][key] = value
+    host.set("placement", query, said)
+    node = captured(host).node
+
+    assert node is not None
+    assert host.headlines() == [
+        f"Placement has {name} of compute node vm with {key} {value}, but nova offers from 1 to "
+        f"all {node.raw[all_of_it]} to one server"
+    ]
+
+
+def test_placement_may_allow_more_than_the_host_has(host: RecordedHost) -> None:
+    query, said = placement(host, "inventories")
+    said["inventories"]["VCPU"]["max_unit"] = 2147483647
+    host.set("placement", query, said)
+
+    assert host.findings() == []
+
+
 def test_a_compute_node_that_does_not_report_is_old_by_right(host: RecordedHost) -> None:
     host.row("services", service(host), forced_down=1)
     option(host, "DEFAULT", my_ip="192.0.2.7")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tests.conftest import RecordedHost
+import pytest
+from tests.conftest import RecordedHost, changes
 
 from hoodsnap.findings.advice import instructions
 
@@ -218,6 +219,33 @@ def test_a_token_that_is_right_or_expired_is_not_a_finding(host: RecordedHost) -
 
     _give_token(host, "vm-plain", 6000, -1)
     assert host.findings() == []
+
+
+@pytest.mark.parametrize(
+    ("address", "severity"), [("127.0.0.1", "warning"), ("[::1]", "warning"), ("*", "error")]
+)
+def test_port_opened_in_qemu(host: RecordedHost, address: str, severity: str) -> None:
+    listens = host.last("kernel", "ss -Hltnp").value
+    pid = host.pid("vm-plain")
+    line = f'LISTEN 0 10 {address}:10809 0.0.0.0:* users:(("qemu-system-x86",pid={pid},fd=40))'
+    host.set("kernel", "ss -Hltnp", f"{listens}{line}\n")
+
+    [finding] = host.report().findings
+    assert (finding.check.name, finding.severity.word) == ("port-opened-in-qemu", severity)
+    assert f"vm-plain's QEMU (PID {pid}) listens on port 10809 at " in finding.headline
+    assert f"virsh domjobabort {host.domain('vm-plain')}" in changes(finding)
+
+
+def test_a_serial_line_of_the_definition_may_listen(host: RecordedHost) -> None:
+    listens = host.last("kernel", "ss -Hltnp").value
+    line = f'LISTEN 0 1 *:10000 *:* users:(("qemu",pid={host.pid("vm-plain")},fd=40))'
+    host.set("kernel", "ss -Hltnp", f"{listens}{line}\n")
+    serial = '<serial type="tcp"><source mode="bind" host="0.0.0.0" service="10000"/></serial>'
+    name = host.domain("vm-plain")
+    for query in (f"virsh dumpxml {name}", f"virsh dumpxml --inactive {name}"):
+        host.edit("libvirt", query, "</devices>", f"{serial}</devices>")
+
+    assert "port-opened-in-qemu" not in "".join(host.findings())
 
 
 def test_a_console_that_listens_at_another_address_is_found(host: RecordedHost) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.conftest import RecordedHost
+from tests.conftest import RecordedHost, changes
 
 
 def _port(host: RecordedHost, name: str) -> dict[str, Any]:
@@ -45,6 +45,33 @@ def test_the_address_belongs_to_another_card(host: RecordedHost) -> None:
 
     [headline] = host.headlines()
     assert headline.endswith("the DHCP server gives it to fa:16:3e:00:00:01")
+
+
+def _disable(host: RecordedHost, name: str) -> str:
+    network = str(_port(host, name)["network_id"])
+    disabled: dict[str, object] = {"admin_state_up": False}
+    host._set_item("neutron", "/networks?", "networks", "id", network, disabled)
+    return network
+
+
+def test_the_network_is_disabled(host: RecordedHost) -> None:
+    network = _disable(host, "vm-plain")
+
+    finding, *others = host.report().findings
+    assert (finding.check.name, others) == ("dhcp-entry-missing", [])
+    assert finding.headline == (
+        "12 of 14 guests on vm: for example, vm-bfv's network lab-net is disabled (admin_state_up = "
+        "False), so no DHCP server gives the guest its address"
+    )
+    assert changes(finding) == [f"openstack network set --enable {network}"]
+
+
+def test_a_disabled_network_that_no_agent_serves(host: RecordedHost) -> None:
+    _disable(host, "vm-plain")
+    subnet = _port(host, "vm-plain")["fixed_ips"][0]["subnet_id"]
+    host._set_item("neutron", "/subnets?", "subnets", "id", subnet, {"enable_dhcp": False})
+
+    assert host.findings() == []
 
 
 def test_a_subnet_without_dhcp(host: RecordedHost) -> None:

@@ -91,6 +91,24 @@ def test_the_router_does_not_have_the_address(host: RecordedHost) -> None:
     assert headline.endswith(f"{brief(_router(host))} does not have the address")
 
 
+def test_the_router_is_disabled(host: RecordedHost) -> None:
+    router = _router(host).removeprefix("qrouter-")
+    disabled: dict[str, object] = {"admin_state_up": False}
+    host._set_item("neutron", "/routers?", "routers", "id", router, disabled)
+    name = _router(host)  # its agent removed the namespace
+    host.drop(lambda answer: answer.layer != "network" or name not in answer.query)
+
+    assert sorted(host.headlines()) == [
+        f"{guest} is not reachable by its floating IP {address}: router lab-router is disabled "
+        "(admin_state_up = False)"
+        for guest, address in (
+            ("vm-linux", _floating(host, "vm-linux")),
+            ("vm-plain", _floating(host, "vm-plain")),
+        )
+    ]
+    assert changes(host.report().findings[0]) == [f"openstack router set --enable {router}"]
+
+
 def test_a_new_floating_ip_is_not_set_up_yet(host: RecordedHost) -> None:
     address = _floating(host, "vm-plain")
     at = f"{host.bundle.started:%Y-%m-%dT%H:%M:%SZ}"

@@ -129,6 +129,19 @@ def test_a_rule_with_another_number_than_the_agents(host: RecordedHost) -> None:
     assert "cookie=0xbad/-1," in changes(host.report().findings[0])[0]
 
 
+def test_the_agent_has_not_deleted_its_old_rules_yet(host: RecordedHost) -> None:
+    """While it starts, the bridge has rules of the start before."""
+    old = rule("priority=2,in_port=1", cookie="0xbad").replace("4.869s", "9000.5s")
+    tables(host)
+    query = "ovs-ofctl -O OpenFlow10,OpenFlow13 dump-flows br-ex table=0"
+    text = "".join(line for line in BR_EX.splitlines(keepends=True) if "=drop" not in line)
+    host.set("network", query, text + old)
+    assert host.findings() == []
+
+    host.set("network", query, text + old.replace("9000.5s", "9.5s"))
+    assert len(host.findings()) == 1
+
+
 def test_a_rule_of_the_dhcp_server(host: RecordedHost) -> None:
     network = port(host, "vm-plain")["network_id"]
     [dhcp] = [

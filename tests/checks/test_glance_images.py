@@ -9,6 +9,7 @@ from tests.checks.test_attachments import NOBODY, named, volume_says
 from tests.conftest import RecordedHost
 
 from hoodsnap.bundle import Answer, Failure
+from hoodsnap.findings.advice import instructions
 
 LIST = "GET /v2/images?limit=1000"
 ZEROS = "0" * 32
@@ -238,3 +239,105 @@ def test_an_image_that_changed_between_two_questions(host: RecordedHost) -> None
     _alone(host, uuid, min_disk=7, updated_at="2026-11-25T18:36:40Z", tags=["new"])
 
     assert not any("glance-answers-differ" in line for line in host.findings())
+
+
+HOURS = "2026-11-25T15:30:00Z"
+"""Three hours before the recording."""
+DAYS = "2026-11-20T15:30:00Z"
+
+
+def snapshot(host: RecordedHost, asked: str | None, **fields: object) -> str:
+    """Make `plain-snap` a snapshot of vm-plain that is not finished; return its id.
+
+    `asked`: when nova was asked for a snapshot; None for an action that makes none.
+    """
+    listed = host.last("glance", LIST).value["images"]
+    [uuid] = [str(one["id"]) for one in listed if one["name"] == "plain-snap"]
+    image(host, uuid, **{"status": "queued", "checksum": None, "size": None} | fields)
+    edited = 0
+    for answer in host.bundle.by_layer["nova-db"]:
+        if ".instance_actions WHERE" in answer.query and "createImage" in str(answer.value):
+            body = json.loads(json.dumps(answer.value))
+            at = [body["columns"].index(column) for column in ("action", "start_time")]
+            for row in body["rows"]:
+                if row[at[0]] == "createImage":
+                    row[at[0]] = "createImage" if asked else "reboot"
+                    row[at[1]] = asked or row[at[1]]
+                    edited += 1
+            host.set("nova-db", answer.query, body)
+    assert edited
+    return uuid
+
+
+def stuck(host: RecordedHost) -> list[str]:
+    found = host.report().everything()
+    return [it.headline for it in found if it.check.name == "snapshot-image-stuck"]
+
+
+@pytest.mark.parametrize("status", ["queued", "saving"])
+def test_snapshot_image_stuck(host: RecordedHost, status: str) -> None:
+    asked = HOURS.replace("T", " ").replace("30:00Z", "29:58")
+    uuid = snapshot(host, asked, status=status, created_at=HOURS, updated_at=HOURS)
+
+    assert stuck(host) == [
+        f"Snapshot plain-snap of vm-plain has been {status} in glance since 15:30 (3 h 6 min), but "
+        "the server has no task"
+    ]
+    finding = host.found("snapshot-image-stuck")
+    assert finding.severity.word == "warning"
+    assert finding.guest is not None
+    assert finding.guest.name == "vm-plain"
+    assert [
+        command.text
+        for step in instructions(finding)
+        for command in step.commands
+        if command.changes
+    ] == [
+        f"openstack image delete {uuid}",
+        f"openstack server image create --name NEW_NAME {host.uuid('vm-plain')}",
+    ]
+
+
+def test_a_snapshot_of_last_week_is_stuck_whoever_asked_for_it(host: RecordedHost) -> None:
+    snapshot(host, None, created_at=DAYS, updated_at=DAYS)
+
+    assert len(stuck(host)) == 1
+
+
+def test_cinder_may_upload_a_volume_that_was_made_from_a_snapshot(host: RecordedHost) -> None:
+    snapshot(host, None, created_at=HOURS, updated_at=HOURS)
+
+    assert stuck(host) == []
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"updated_at": "2026-11-25T17:40:00Z"},
+        {"status": "active"},
+        {"status": "killed"},
+        {"image_type": "base"},
+        {"instance_uuid": NOBODY},
+    ],
+)
+def test_other_images_are_not_stuck(host: RecordedHost, fields: dict[str, str]) -> None:
+    snapshot(host, DAYS[:10], **{"created_at": DAYS, "updated_at": DAYS} | fields)
+
+    assert stuck(host) == []
+
+
+def test_a_snapshot_in_progress_is_not_stuck(host: RecordedHost) -> None:
+    snapshot(host, None, created_at=DAYS, updated_at=DAYS)
+    host.task("vm-plain", "image_uploading")
+
+    assert stuck(host) == []
+
+
+def test_a_task_without_a_worker_finishes_no_snapshot(host: RecordedHost) -> None:
+    snapshot(host, None, created_at=DAYS, updated_at=DAYS)
+    uuid = host.uuid("vm-plain")
+    host.row("instances", uuid, task_state="image_uploading", updated_at="2026-11-20 15:30:00")
+    host.server(uuid, task_state="image_uploading")
+
+    assert len(stuck(host)) == 1
+    assert stuck(host)[0].endswith("but nova does not work on image_uploading any more")

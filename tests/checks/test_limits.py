@@ -43,6 +43,45 @@ def test_limits_not_as_sold(host: RecordedHost) -> None:
     )
 
 
+def _in_qemu(host: RecordedHost, name: str, **limits: int) -> None:
+    """Change the limits that QEMU reports of a guest's first disk."""
+    query = f'virsh qemu-monitor-command {host.domain(name)} \'{{"execute": "query-block"}}\''
+    disks = json.loads(json.dumps(host.last("qemu", query).value))
+    [disk] = [disk for disk in disks if "virtio-disk0" in disk["qdev"]]
+    disk["inserted"].update(limits)
+    host.set("qemu", query, disks)
+
+
+def test_qemu_has_another_limit_than_libvirt(monitored: RecordedHost) -> None:
+    _in_qemu(monitored, "vm-plain", iops=500)
+
+    assert monitored.headlines() == [
+        "vm-plain runs with other limits in QEMU than in libvirt: total_iops_sec of vda 500 instead "
+        "of unlimited"
+    ]
+    assert changes(monitored.found("limits-not-as-sold")) == [
+        f"virsh blkdeviotune {monitored.domain('vm-plain')} vda --total-iops-sec 0 --live"
+    ]
+
+
+def test_qemu_lost_a_limit_that_was_sold(monitored: RecordedHost) -> None:
+    _sell(monitored, "vm-plain", disk_total_iops_sec="500")
+    _limit(monitored, "vm-plain", VDA, VDA + IOTUNE)
+
+    assert monitored.headlines() == [
+        "vm-plain runs with other limits in QEMU than in libvirt: total_iops_sec of vda unlimited "
+        "instead of 500"
+    ]
+
+
+def test_a_limit_that_qemu_keeps_is_quiet(monitored: RecordedHost) -> None:
+    _sell(monitored, "vm-plain", disk_total_iops_sec="500")
+    _limit(monitored, "vm-plain", VDA, VDA + IOTUNE)
+    _in_qemu(monitored, "vm-plain", iops=500)
+
+    assert monitored.findings() == []
+
+
 @pytest.mark.parametrize(
     ("old", "new", "specs"),
     [
@@ -98,6 +137,12 @@ def test_a_volume_is_limited_by_its_type(host: RecordedHost) -> None:
             VCPU,
             VCPU + "<memtune><hard_limit unit='KiB'>65536</hard_limit></memtune>",
             "memtune hard_limit 65536 now, unlimited then",
+        ),
+        (
+            "vm-plain",
+            VCPU,
+            VCPU + "<blkiotune><weight>100</weight></blkiotune>",
+            "blkiotune weight 100 now, the default then",
         ),
     ],
 )

@@ -563,6 +563,62 @@ def test_request_spec_skew_of_the_image(host: RecordedHost) -> None:
     assert headline.endswith("but its request spec has image 77777777")
 
 
+@pytest.mark.parametrize(
+    ("name", "old", "new", "headline"),
+    [
+        (
+            "vm-bfv",
+            "true",
+            "false",
+            "vm-bfv boots from a volume, but its request spec (is_bfv) claims a root disk on its "
+            "next host",
+        ),
+        (
+            "vm-plain",
+            "false",
+            "true",
+            "vm-plain boots from a local disk, but its request spec (is_bfv) claims no root disk "
+            "on its next host",
+        ),
+    ],
+)
+def test_request_spec_skew_of_the_root_disk(
+    host: RecordedHost, name: str, old: str, new: str, headline: str
+) -> None:
+    spec(host, name, f'"is_bfv": {old}', f'"is_bfv": {new}')
+
+    assert host.headlines() == [headline]
+
+
+def test_a_request_spec_from_before_rocky_tells_nothing_of_the_root_disk(
+    host: RecordedHost,
+) -> None:
+    spec(host, "vm-bfv", '"is_bfv": true', '"other": true')
+
+    assert host.findings() == []
+
+
+def test_request_spec_skew_of_the_hardware(host: RecordedHost) -> None:
+    spec(host, "vm-plain", '"hw_disk_bus": "virtio"', '"hw_disk_bus": "scsi"')
+
+    [finding] = host.report().findings
+    assert finding.severity.word == "note"
+    assert finding.headline == (
+        "vm-plain is defined with hw_disk_bus virtio, but its request spec looks for a host with "
+        "hw_disk_bus scsi"
+    )
+
+
+@pytest.mark.parametrize(
+    "told",
+    ['"hw_disk_bus": "VIRTIO"', '"hw_rng_model": "virtio"', '"os_distro": "other"'],
+)
+def test_request_specs_may_spell_hardware_otherwise(host: RecordedHost, told: str) -> None:
+    spec(host, "vm-plain", '"hw_disk_bus": "virtio"', told)
+
+    assert host.findings() == []
+
+
 def test_request_spec_skew_of_the_zone(host: RecordedHost) -> None:
     in_zone(host, "east")
     spec(host, "vm-plain", '"availability_zone": null', '"availability_zone": "west"')
@@ -612,9 +668,7 @@ def test_live_migration_half_done_told_by_the_source_alone(host: RecordedHost) -
 
     [headline] = [one for one in host.headlines() if one.startswith("vm-plain's live migration")]
     assert headline.startswith("vm-plain's live migration to other has been completed since")
-    assert headline.endswith(
-        "nova still has it on vm (task migrating), and vm has no domain for it"
-    )
+    assert headline.endswith("nova has it on vm, where no domain exists")
     assert about(host, "vm-plain") == ["error live-migration-half-done on vm"]
 
 

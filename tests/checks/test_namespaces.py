@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
-from tests.conftest import RecordedHost
+from tests.conftest import RecordedHost, changes
 
 from hoodsnap.findings.advice import instructions
 from hoodsnap.phrase import brief
@@ -180,6 +181,85 @@ def test_namespace_route_wrong_without_the_external_subnet(host: RecordedHost) -
     assert line.startswith(f"{brief(name)} on vm has no default route, but router ")
 
 
+def test_a_routers_device_has_another_mac_address(host: RecordedHost) -> None:
+    [name] = _names(host, "qrouter-")
+    query = _own(host, name, "address")
+    links = json.loads(json.dumps(host.last("network", query).value))
+    [link] = [link for link in links if link["ifname"].startswith("qg-")]
+    wanted, link["address"] = link["address"], "fa:16:3e:00:00:09"
+    host.set("network", query, links)
+
+    assert host.headlines() == [
+        f"{brief(name)}'s device {link['ifname']} of network lab-ext has MAC address "
+        f"fa:16:3e:00:00:09, but its port in neutron has {wanted}"
+    ]
+    [finding] = host.report().findings
+    assert changes(finding)[0] == (f"ip -n {name} link set {link['ifname']} address {wanted}")
+
+
+def test_open_vswitch_may_lower_the_mtu_of_a_routers_device(host: RecordedHost) -> None:
+    [name] = _names(host, "qrouter-")
+    query = _own(host, name, "address")
+    links = json.loads(json.dumps(host.last("network", query).value))
+    [link] = [link for link in links if link["ifname"].startswith("qg-")]
+    link["mtu"] = 1450  # no less than the guests behind the router have
+    host.set("network", query, links)
+
+    assert host.findings() == []
+
+
+def _rules(host: RecordedHost, old: str, new: str) -> None:
+    """Edit the rules by which the router translates packets."""
+    [name] = _names(host, "qrouter-")
+    query = f"ip netns exec {name} iptables-save -t nat"
+    rules = host.last("network", query).value
+    assert re.search(old, rules)
+    host.set("network", query, re.sub(old, new, rules))
+
+
+def _gateway(host: RecordedHost, **fields: object) -> str:
+    """Edit the router's external gateway. Return its address."""
+    [name] = _names(host, "qrouter-")
+    [router] = [
+        router
+        for answer in host.bundle.asked("neutron", "GET /v2.0/routers")
+        for router in answer.value["routers"]
+        if router["id"] in name
+    ]
+    gateway = {**router["external_gateway_info"], **fields}
+    changed: dict[str, object] = {"external_gateway_info": gateway}
+    host._set_item("neutron", "/routers?", "routers", "id", router["id"], changed)
+    return str(gateway["external_fixed_ips"][0]["ip_address"])
+
+
+SNAT = r"-A neutron-l3-agent-snat -o \S+ -j SNAT --to-source [\d.]+"
+
+
+def test_a_router_translates_to_another_address(host: RecordedHost) -> None:
+    _rules(host, SNAT, "-A neutron-l3-agent-snat -o qg-1 -j SNAT --to-source 10.9.9.9")
+
+    [name] = _names(host, "qrouter-")
+    assert host.headlines() == [
+        f"{brief(name)} translates the packets of its guests to 10.9.9.9; neutron has "
+        f"{_gateway(host)}"
+    ]
+
+
+def test_a_router_translates_although_that_was_switched_off(host: RecordedHost) -> None:
+    _gateway(host, enable_snat=False)
+
+    [finding] = host.report().findings
+    assert finding.severity.word == "warning"
+    assert finding.headline.endswith("; SNAT is off in neutron")
+
+
+def test_a_router_without_translation_has_no_rule(host: RecordedHost) -> None:
+    _gateway(host, enable_snat=False)
+    _rules(host, rf"{SNAT}.*\n", "")
+
+    assert host.findings() == []
+
+
 def test_namespace_route_wrong(host: RecordedHost) -> None:
     name = f"qdhcp-{_port(host, 'vm-plain')['network_id']}"
     query = _own(host, name, "route")
@@ -220,7 +300,7 @@ def test_a_floating_ip_of_a_guest_is_on_the_host(host: RecordedHost) -> None:
     _give(host, "ip -j address", "br-ex", ip)
 
     [line] = host.headlines()
-    assert line.endswith(f"'s floating IP {ip} is also on host {host.name}'s device br-ex")
+    assert line.endswith(f"'s floating IP {ip} is also on host vm's device br-ex")
 
 
 def test_another_network_may_have_the_same_address(host: RecordedHost) -> None:

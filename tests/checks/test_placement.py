@@ -294,6 +294,15 @@ def test_an_unconfirmed_move_holds_its_source(host: RecordedHost) -> None:
     assert host.findings() == []
 
 
+def test_an_unconfirmed_move_holds_its_source_whatever_its_record_says(host: RecordedHost) -> None:
+    [moving] = (host.guest("vm-verify").instance or pytest.fail()).migrations or ()
+    host.row("migrations", moving.uuid or "", status="error", updated_at="2026-11-23 01:00:00")
+
+    found = [finding.check.name for finding in host.report().findings]
+    assert "migration-record-stale" in found
+    assert "allocation-orphan" not in found
+
+
 def test_a_consumer_that_was_not_searched_for_is_no_orphan(host: RecordedHost) -> None:
     hold(host, NOBODY, {"VCPU": 2})
 

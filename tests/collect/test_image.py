@@ -17,6 +17,7 @@ from hoodsnap.collect import recorder as recorders
 from hoodsnap.collect.image import ask_again, ask_images, find_instances_dirs
 from hoodsnap.collect.recorder import Recorder
 from hoodsnap.collect.trusted.ownership import Owners
+from hoodsnap.facts.fact import UnheardError
 from hoodsnap.facts.host.image_store import ImageStore
 
 UUID = "c5925b92-45c5-4cb9-bb23-45aa4cc62d71"
@@ -554,3 +555,30 @@ def test_a_folder_of_another_account_is_not_listed(monkeypatch: pytest.MonkeyPat
         shutil.rmtree(top)
 
     assert [path for path, is_refused in refused.items() if not is_refused] == [f"{top}/novas"]
+
+
+def test_the_header_of_saved_memory_is_read(instances: Instances, tmp_path: Path) -> None:
+    header = struct.pack("=16s19I", b"LibvirtQemudSave", 2, 70_928, 1, 0, 5355, *[0] * 14)
+    whole, pipe, gone = (tmp_path / f"{name}.save" for name in ("whole", "pipe", "gone"))
+    whole.write_bytes(header + b"<domstatus>secret</domstatus>")
+    os.mkfifo(pipe)
+    recorder = Recorder("host")
+
+    saves = [str(path) for path in (whole, pipe, gone)]
+    ask_images(recorder, [instances.path], {}, saves=saves)
+
+    store = ImageStore.read(recorder.answers)
+    read = store.save_header(str(whole))
+    assert read is not None
+    assert (read[0].magic, read[0].read, read[0].data_len) == ("LibvirtQemudSave", 92, 70_928)
+    assert "secret" not in str(read[1].value)
+    assert store.entry(str(whole)) is not None
+    assert store.save_header(str(gone)) is None
+    errors = {
+        answer.subject: answer.error.kind
+        for answer in recorder.answers
+        if answer.query.startswith("head -c 92 ") and answer.error is not None
+    }
+    assert errors == {str(pipe): "denied", str(gone): "absent"}
+    with pytest.raises(UnheardError, match="not a regular file"):
+        store.save_header(str(pipe))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -24,6 +24,10 @@ UNTIL = "until "
 """The beginning of a step that waits for a vm_state of nova: `until stopped`."""
 
 
+VARIABLE = re.compile(r"(\w+)=\$\(.*\)$")
+"""A command that keeps the output of another one for the commands after it."""
+
+
 class NotAdvisedError(Exception):
     """The advice has no command with the beginning that the table names; one sentence."""
 
@@ -39,6 +43,8 @@ class Trial:
     """Why the advice is not tried: a sentence without a period."""
     instance: str = ""
     """The instance to break, if it is another than the fault's own."""
+    also: str = ""
+    """Another instance that the fault changes."""
     run: tuple[str, ...] = ()
     """The steps, in order; without any, each command of the advice that changes something. A step
     is the beginning of an advised command, or starts with `BY_HAND` or `UNTIL`."""
@@ -64,8 +70,8 @@ class Trial:
     alone: bool = False
     """No other fault may be in the lab meanwhile."""
     service: str = ""
-    """What this fault stops or changes, if the other trials need it: it is broken last and mended
-    first."""
+    """What this fault stops or changes, if other trials need it or make a daemon repair it: it is
+    broken last and mended first."""
 
     @property
     def name(self) -> str:
@@ -76,6 +82,11 @@ class Trial:
     def broken(self) -> str:
         """The instance that has the fault; `-` for the host."""
         return self.instance or faults()[self.fault]
+
+    @property
+    def changed(self) -> Set[str]:
+        """The instances that the fault changes."""
+        return {self.broken, self.also} - {"-", ""}
 
 
 @cache
@@ -105,7 +116,7 @@ def _fits(trial: Trial, others: Sequence[Trial]) -> bool:
         return False
     if trial.service and trial.service in [one.service for one in others]:
         return False
-    if trial.broken != "-" and trial.broken in [one.broken for one in others]:
+    if trial.changed & {name for one in others for name in one.changed}:
         return False
     same = (trial.thaw, trial.sample) == (others[0].thaw, others[0].sample)
     return same and trial.fault not in [one.fault for one in others]
@@ -130,9 +141,11 @@ def steps(trial: Trial, advice: Sequence[Instruction]) -> tuple[str, ...]:
     Raises `NotAdvisedError` if the advice has no such command after the one before it, or if a
     placeholder is left.
     """
-    advised = [command for step in advice for command in step.commands if command.changes]
+    written = [command for step in advice for command in step.commands]
+    variables = {kept[1]: one.text for one in written if (kept := VARIABLE.match(one.text))}
+    advised = [one for one in written if one.changes]
     if not trial.run:
-        return tuple(_filled(command, trial) for command in advised)
+        return tuple(_alone(_filled(one, trial), variables) for one in advised)
     found = []
     for step in trial.run:
         if step.startswith((BY_HAND, UNTIL)):
@@ -141,9 +154,15 @@ def steps(trial: Trial, advice: Sequence[Instruction]) -> tuple[str, ...]:
         matching = [at for at, one in enumerate(advised) if one.text.startswith(step)]
         if not matching:
             raise NotAdvisedError(f"{trial.check} does not advise `{step}` there")
-        found.append(_filled(advised[matching[0]], trial))
+        found.append(_alone(_filled(advised[matching[0]], trial), variables))
         del advised[: matching[0] + 1]
     return tuple(found)
+
+
+def _alone(command: str, variables: Mapping[str, str]) -> str:
+    """Return a command that runs in a shell of its own: with the variables that it needs."""
+    needed = [value for name, value in variables.items() if f"${name}" in command]
+    return "; ".join([*needed, command])
 
 
 def looks(trial: Trial, advice: Sequence[Instruction]) -> tuple[str, ...]:

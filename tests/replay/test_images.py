@@ -14,6 +14,7 @@ from tests.conftest import RecordedHost
 
 from hoodsnap.collect.file import head as first_bytes
 from hoodsnap.collect.image_header import HEAD_SIZE, read_header
+from hoodsnap.keep.save_header import SIZE, save_header
 from hoodsnap.replay.images import Images
 from hoodsnap.replay.recording import Recording, hosts
 
@@ -135,3 +136,43 @@ def test_an_absurd_size_takes_no_space(host: RecordedHost, tmp_path: Path) -> No
 
     assert images.unlike[path]
     assert (tmp_path / path.lstrip("/")).stat().st_blocks < 1 << 10
+
+
+@pytest.mark.parametrize(
+    "recorded",
+    [
+        {"magic": "LibvirtQemudSave", "data_len": 70_928, "was_running": 1, "compressed": 0},
+        {"magic": "LibvirtQemudPart", "data_len": 0, "was_running": 0, "compressed": 3},
+        {"magic": None},
+        None,  # an older collector did not ask for it
+    ],
+)
+def test_saved_memory_begins_with_the_recorded_header(
+    host: RecordedHost, tmp_path: Path, recorded: dict[str, object] | None
+) -> None:
+    path = f"/var/lib/libvirt/qemu/save/{host.domain('vm-suspended')}.save"
+    look = host.last("images", f"stat -L {path}")
+    query = f"head -c {SIZE} {path}"
+    kept = [answer for answer in host.bundle.answers if answer.query != query]
+    host.bundle = host.bundle.with_answers(tuple(kept))
+    if recorded is not None:
+        host.add(look.model_copy(update={"query": query, "value": {"read": SIZE, **recorded}}))
+
+    images = made(host, tmp_path)
+
+    file = tmp_path / path.lstrip("/")
+    shown = save_header(first_bytes(file, SIZE))
+    expected = {"magic": "LibvirtQemudSave"} if recorded is None else recorded
+    assert {name: shown.get(name) for name in expected} == expected
+    assert file.stat().st_size == look.value["size"]
+    assert path not in images.unlike
+
+
+def test_saved_memory_that_was_cut_is_as_short(host: RecordedHost, tmp_path: Path) -> None:
+    path = f"/var/lib/libvirt/qemu/save/{host.domain('vm-suspended')}.save"
+    look = host.last("images", f"stat -L {path}")
+    host.set("images", look.query, look.value | {"size": 40})
+
+    made(host, tmp_path)
+
+    assert (tmp_path / path.lstrip("/")).stat().st_size == 40

@@ -24,12 +24,12 @@ FILES = frozenset(["file", "host_device"])
 PROTOCOLS = {"file": "file", "block": "host_device"}
 """libvirt's type of an image → QEMU's driver for the place of its bytes."""
 
-FLAGS = {
-    "none": (True, False),
-    "directsync": (True, False),
-    "writeback": (False, False),
-    "writethrough": (False, False),
-    "unsafe": (False, True),
+FLAGS: Mapping[str, Mapping[str, bool]] = {
+    "none": {"direct": True, "ignores_flushes": False},
+    "directsync": {"direct": True, "ignores_flushes": False},
+    "writeback": {"direct": False, "ignores_flushes": False},
+    "writethrough": {"direct": False, "ignores_flushes": False},
+    "unsafe": {"direct": False, "ignores_flushes": True},
 }
 """libvirt's cache mode → what QEMU makes of it: bypasses the page cache, ignores flushes."""
 
@@ -144,15 +144,18 @@ _Told = tuple[_Source, object]
 
 def _apart(sources: Iterable[_Source]) -> Iterator[tuple[str, str, tuple[_Told, _Told]]]:
     """Yield each setting of a node that two sources report differently."""
-    told: dict[tuple[str, str], list[_Told]] = {}
+    firsts: dict[tuple[str, str], _Told] = {}
+    others: dict[tuple[str, str], _Told] = {}
     for source in sources:
         for name, settings in source.nodes.items():
             for setting, value in settings.items():
-                told.setdefault((name, setting), []).append((source, value))
-    for (name, setting), (first, *others) in told.items():
-        other = next((other for other in others if other[1] != first[1]), None)
-        if other is not None:
-            yield name, setting, (first, other)
+                first = firsts.setdefault((name, setting), (source, value))
+                if first[1] != value:
+                    others.setdefault((name, setting), (source, value))
+    if others:
+        for (name, setting), first in firsts.items():
+            if (name, setting) in others:
+                yield name, setting, (first, others[name, setting])
 
 
 def _of_one_format(domain: Domain, apart: set[tuple[str, str]]) -> str:
@@ -175,10 +178,8 @@ def _defined(opened: tuple[OpenedImage, ...]) -> dict[str, Setting]:
     for one in opened:
         if one.disk.transient:
             continue  # an overlay takes its place in QEMU
-        storage, form = (f"libvirt-{one.number}-{part}" for part in ("storage", "format"))
-        flags = dict(
-            zip(("direct", "ignores_flushes"), FLAGS.get(one.disk.cache or "", ()), strict=False)
-        )
+        storage, form = f"libvirt-{one.number}-storage", f"libvirt-{one.number}-format"
+        flags = FLAGS.get(one.disk.cache or "", {})
         is_path = one.image.type in ("file", "block") and (one.image.source or "").startswith("/")
         path = {"file": one.image.source} if is_path else {}
         found[storage], found[form] = {**path, **flags}, {**path, **flags}
@@ -193,8 +194,11 @@ def _defined(opened: tuple[OpenedImage, ...]) -> dict[str, Setting]:
 def _started(argv: CommandLine, opened: tuple[OpenedImage, ...]) -> dict[str, Setting]:
     tops = {device.get("drive") for device in argv.devices.values()}
     # A commit makes a backing file the top, which then is writable.
-    kept = {f"libvirt-{one.number}-format" for one in opened}
-    kept = {name for name in kept if _is_top(name, opened) == (name in tops)}
+    named: dict[str, bool] = {}
+    for one in opened:
+        name = f"libvirt-{one.number}-format"
+        named[name] = named.get(name, False) or one.is_top
+    kept = {name for name, is_top in named.items() if is_top == (name in tops)}
     found: dict[str, Setting] = {}
     for name, node in argv.nodes.items():
         cache = node.get("cache")
@@ -209,10 +213,6 @@ def _started(argv: CommandLine, opened: tuple[OpenedImage, ...]) -> dict[str, Se
         }
         found[name] = {key: value for key, value in read.items() if value is not None}
     return found
-
-
-def _is_top(name: str, opened: tuple[OpenedImage, ...]) -> bool:
-    return any(one.is_top and name == f"libvirt-{one.number}-format" for one in opened)
 
 
 def _flag(value: object) -> bool | None:

@@ -347,8 +347,14 @@ def _wrong_size(
     subject = f"{guest.title}'s base image {phrase.place(path)}"
     layers = [layer for layer in image.chain[1:2] if layer.path == path]
     for layer in layers:
-        base = says(image, path=image.path, virtual_size=image.virtual_size)
-        base = base.and_so(base=path, base_virtual_size=layer.virtual_size)
+        base = derives(
+            image,
+            *("path", "virtual_size"),
+            path=image.path,
+            virtual_size=image.virtual_size,
+            base=path,
+            base_virtual_size=layer.virtual_size,
+        )
         if layer.virtual_size > image.virtual_size:
             below, above = phrase.sizes(layer.virtual_size, image.virtual_size)
             yield problem(

@@ -433,9 +433,8 @@ def compute_node_outdated(host: Host) -> Problems:
     Traps: Some options reserve CPUs or take memory from files; the numbers are then not compared.
     The size of a shared storage moves, so disk sizes are compared only roughly. A ratio that an
     operator set in placement stays if nova.conf sets none; that nova's record has another one is a
-    note. Memory that was plugged in a moment ago
-    is not in the record yet. While nova-compute does not report, its record is old by right, and
-    another finding says so.
+    note. Memory that was plugged in a moment ago is not in the record yet. While nova-compute does
+    not report, its record is old by right, and another finding says so.
 
     Next: Compare the record with libvirt and the inventories:
 
@@ -474,7 +473,7 @@ def compute_node_outdated(host: Host) -> Problems:
         "HOST": host.nova_name,
     }
     undecided: UnheardError | None = None
-    for part in (_hardware, _address, _inventory, _ratios, _reserved):
+    for part in (_hardware, _address, _inventory, _units, _ratios, _reserved):
         try:
             for headline, *evidence in part(host, node):
                 yield problem(headline, *evidence, **names)
@@ -599,7 +598,7 @@ def _inventory(host: Host, node: ComputeNode) -> Iterator[Difference]:
     totals = {name: one.total for name, one in provider.inventories.items()}
     if "PCPU" in totals:
         totals["VCPU"] = totals.get("VCPU", 0) + totals["PCPU"]
-    for name, column in (("VCPU", "vcpus"), ("MEMORY_MB", "memory_mb"), ("DISK_GB", "local_gb")):
+    for name, column in COLUMNS.items():
         own = integer(node.raw, column) if column in node.raw else None
         # Disk may be offered by a provider of shared storage, and CPUs by NUMA cells.
         if own is None or name not in totals or own == totals[name]:
@@ -619,6 +618,37 @@ def _inventory(host: Host, node: ComputeNode) -> Iterator[Difference]:
             derives(node, column, **{column: own}),
             says(provider, inventories=worded({name: totals[name]})),
         )
+
+
+COLUMNS = {"VCPU": "vcpus", "MEMORY_MB": "memory_mb", "DISK_GB": "local_gb"}
+"""Resource class → column of the compute node's row with the total."""
+
+
+def _units(host: Host, node: ComputeNode) -> Iterator[Difference]:
+    """Compare the amounts that one server may have with what nova-compute offers: 1 to all."""
+    provider = host.provider
+    if provider is None:
+        return
+    for name, column in COLUMNS.items():
+        inventory, own = provider.inventories.get(name), node.raw.get(column)
+        if inventory is None or inventory.total != own:
+            continue  # another part reports the total
+        told = {
+            key: getattr(inventory, key)
+            for key, is_wrong in (
+                ("min_unit", (inventory.min_unit or 1) > 1),
+                ("max_unit", inventory.max_unit is not None and inventory.max_unit < own),
+                ("step_size", (inventory.step_size or 1) > 1),
+            )
+            if is_wrong
+        }
+        for key, value in told.items():
+            yield (
+                f"Placement has {name} of compute node {_node_name(node)} with {key} {value}, but "
+                f"nova offers from 1 to all {own} to one server",
+                says(provider, inventories=worded({name: inventory.total})).and_so(**{key: value}),
+                derives(node, column, **{column: own}),
+            )
 
 
 def _record_ratios(host: Host, node: ComputeNode) -> Iterator[Difference]:

@@ -180,7 +180,9 @@ def vnc_port_conflict_or_exposed(
 
 
 @check(Severity.WARNING, traps=[task_in_flight, migrating])
-def port_opened_in_qemu(guest: Guest, host: Host, domain: Domain, process: Process) -> Problems:
+def port_opened_in_qemu(
+    guest: Guest, host: Host, cloud: Cloud, domain: Domain, process: Process
+) -> Problems:
     """The guest's QEMU listens on a TCP port that its definition does not have.
 
     Somebody made the running QEMU listen: a backup program that reads a disk through QEMU's NBD
@@ -220,11 +222,16 @@ def port_opened_in_qemu(guest: Guest, host: Host, domain: Domain, process: Proce
     if domain.id is None:
         return
     answer = host.hypervisor.answer("kernel", LISTENERS)
-    known_ports = {console.port for console in (*domain.graphics, *process.graphics)}
+    claimed = cloud.exclusive(host).ports
+    if any(not _listens(host, process, it.port) for it in domain.graphics if it.port is not None):
+        return  # the console is not where libvirt has it: the port may be the console's
+    known_ports = {it.port for it in domain.graphics} | {it.port for it in process.graphics}
     for port, listeners in sorted(host.hypervisor.listeners.items()):
         own = [one for one in listeners if one.pid == process.pid]
         if not own or answer is None or port in known_ports or port in domain.xml.ports:
             continue
+        if port in claimed:
+            continue  # vnc-port-conflict-or-exposed reports it
         at = several(sorted({one.address for one in own}))
         inside = all(one.address.startswith("127.") or one.address == "::1" for one in own)
         yield problem(
@@ -235,6 +242,10 @@ def port_opened_in_qemu(guest: Guest, host: Host, domain: Domain, process: Proce
             severity=Severity.WARNING if inside else Severity.ERROR,
             OPENED=port,
         )
+
+
+def _listens(host: Host, process: Process, port: int) -> bool:
+    return any(one.pid == process.pid for one in host.hypervisor.listeners.get(port, ()))
 
 
 def _ports(domain: Domain) -> str:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from hoodsnap import phrase
 from hoodsnap.check import Problem, Problems, check, problem
-from hoodsnap.checks.saved_state import SAVES, lost_save
+from hoodsnap.checks.saved_state import SAVES, damage, lost_save
 from hoodsnap.checks.state import complaint
 from hoodsnap.checks.traps import (
     disk_is_copied,
@@ -600,6 +600,8 @@ def managed_save_mismatch(
         also = f"{domain.state_words} in libvirt, which also has a managed save of its memory"
         yield _of_a_save(guest, record, domain, also, {**_NO_SAVE, "STALE": domain.name})
         return
+    if damage(host, domain) is not None and not in_a_container(guest):
+        return  # saved-memory-damaged reports it: nothing can be resumed, whatever the times are
     newer = list(_written_after(host, domain))
     if newer:
         path, after = newer[0].place, newer[0].after

@@ -142,7 +142,8 @@ DANGERS = (
         "virsh managedsave-remove NAME",
         "deletes the saved memory, which is the only copy of a suspended guest's memory",
         (),
-        "managed-save-mismatch reports that the saved memory is older than the disk",
+        "managed-save-mismatch reports that the saved memory is older than the disk, or "
+        "saved-memory-damaged that it is damaged, and the file was copied",
     ),
     Danger(
         "virsh resume NAME",

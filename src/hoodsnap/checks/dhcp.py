@@ -30,12 +30,14 @@ def dhcp_entry_missing(guest: Guest, cloud: Cloud, ports: tuple[Port, ...]) -> P
 
     dnsmasq answers only the MAC addresses in its file, with the address there. A guest that is not
     in it keeps its address until its lease ends or it boots, and then has no network. Causes: the
-    DHCP agent missed a message, or could not write to its folder.
+    DHCP agent missed a message, could not write to its folder, or stopped serving the network
+    because it is disabled (`admin_state_up`).
 
     Authority: neutron, for the port's address; the agent's file, for what the guest is given.
 
     Traps: Ports that just changed. Subnets without DHCP. Routed networks, where each agent serves
-    its own segment. Agents on hosts that were not collected. IPv6 is not compared.
+    its own segment. Agents on hosts that were not collected. IPv6 is not compared. OVN serves DHCP
+    without an agent, and a disabled network is not reported there.
 
     Next: Compare the port with dnsmasq's file, and look in the log of the agent:
 
@@ -44,10 +46,15 @@ def dhcp_entry_missing(guest: Guest, cloud: Cloud, ports: tuple[Port, ...]) -> P
         openstack network agent list --network NETWORK --agent-type dhcp
         journalctl -u neutron-dhcp-agent -n 50
 
+    If the network is disabled and nobody did that on purpose, enable it, which starts its DHCP
+    servers again:
+
+        openstack network set --enable DISABLED_NETWORK
+
     If the agent is alive, restart the agent, which writes its files again; dnsmasq goes on
     meanwhile:
 
-        systemctl restart neutron-dhcp-agent
+        systemctl restart SERVICE
 
     It worked if the file has the port's addresses a minute later:
 
@@ -62,6 +69,21 @@ def dhcp_entry_missing(guest: Guest, cloud: Cloud, ports: tuple[Port, ...]) -> P
     if guest.record is None or guest.record.deleted:
         return
     for port in ports:
+        network = port.network
+        if network is not None and network.enabled is False:
+            if guest.runs and _needs_agent(cloud, port):
+                yield problem(
+                    f"{guest.title}'s network {network.name} is disabled (admin_state_up = False), "
+                    "so no DHCP server gives the guest its address",
+                    says(port, id=port.id, mac=port.mac, addresses=", ".join(port.addresses)),
+                    says(network, enabled=False),
+                    PORT=port.id,
+                    MAC=port.mac,
+                    NETWORK=port.network_id,
+                    DISABLED_NETWORK=port.network_id,
+                    SERVICE="",
+                )
+            continue
         for wanted, file in _lacking(cloud, port):
             has = sorted({line.mac for line in file.lines if wanted in line.addresses})
             gets = [ip for line in file.lines if line.mac == port.mac for ip in line.addresses]
@@ -76,7 +98,18 @@ def dhcp_entry_missing(guest: Guest, cloud: Cloud, ports: tuple[Port, ...]) -> P
                 PORT=port.id,
                 MAC=port.mac,
                 NETWORK=port.network_id,
+                DISABLED_NETWORK="",
+                SERVICE="neutron-dhcp-agent",
             )
+
+
+def _needs_agent(cloud: Cloud, port: Port) -> bool:
+    """True if agents serve DHCP in this cloud, and the port has an address that one gives out."""
+    subnets = [cloud.ports.subnets.get(uuid) for uuid in port.subnet_ids]
+    agents = [it for listed in cloud.ports.agents_on.values() for it in listed]
+    return any(it.kind == "DHCP agent" for it in agents) and any(
+        subnet is not None and subnet.serves_dhcp and subnet.is_ipv4 for subnet in subnets
+    )
 
 
 def _lacking(cloud: Cloud, port: Port) -> Iterator[tuple[str, DhcpHosts]]:

@@ -49,9 +49,9 @@ def server_in_error(
 ) -> Problems:
     """The server is in error in nova, and its guest does not run.
 
-    The last operation failed (the fault and the action in the evidence show which), and nova has
-    given the server up: it neither starts the guest nor corrects its record. What the operation had
-    not touched is still there.
+    An operation failed, or an operator set the state, and nova has given the server up: it neither
+    starts the guest nor corrects its record. The evidence shows the fault and the action, if nova
+    kept them. What the operation had not touched is still there.
 
     Authority: nova's fault and its last action, for what failed; the layers below, for what is
     left.

@@ -8,11 +8,11 @@ from functools import partial
 from typing import Any
 
 from hoodsnap.bundle import Answer
-from hoodsnap.check import Problems, check, problem
+from hoodsnap.check import Problem, Problems, check, problem
 from hoodsnap.checks.traps import building, migrating, never_launched, port_just_changed
 from hoodsnap.evidence import Evidence, Severity, hears
 from hoodsnap.facts.api.port import Port
-from hoodsnap.facts.api.subnet import FloatingIp
+from hoodsnap.facts.api.subnet import FloatingIp, Router
 from hoodsnap.facts.clock import moment
 from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.cloud.guest import Guest
@@ -31,8 +31,9 @@ def floating_ip_not_translated(guest: Guest, cloud: Cloud, ports: tuple[Port, ..
     neutron lists the floating IP as the guest's, but its router lacks the rule for arriving packets
     (DNAT), the rule for leaving packets (SNAT) or the address itself. Without DNAT or the address
     nobody reaches the guest by the floating IP; without SNAT, the guest's own connections come from
-    the router's address. Causes: the rules were flushed by hand or by a firewall service, or the
-    L3 agent failed half way.
+    the router's address. Causes: the rules were flushed by hand or by a firewall service, the L3
+    agent failed half way, or the router is disabled (`admin_state_up`), so that no agent routes for
+    it and its guests reach their own networks only.
 
     Authority: neutron, for the floating IP; the router's network namespace, for what happens.
 
@@ -46,6 +47,11 @@ def floating_ip_not_translated(guest: Guest, cloud: Cloud, ports: tuple[Port, ..
         ip netns exec qrouter-ROUTER iptables-save -t nat
         ip -n qrouter-ROUTER address
         openstack network agent list --router ROUTER
+
+    If the router is disabled and nobody did that on purpose, enable it, which makes its agent set
+    it up again:
+
+        openstack router set --enable DISABLED_ROUTER
 
     If the L3 agent is alive, disconnect the floating IP and connect it again, which makes the agent
     write the address and the rules:
@@ -70,6 +76,9 @@ def floating_ip_not_translated(guest: Guest, cloud: Cloud, ports: tuple[Port, ..
         for leads in cloud.ports.floating.get(port.id, ()):
             space = _space(cloud, leads)
             router = cloud.ports.routers_by_id.get(leads.router_id or "")
+            if router is not None and router.enabled is False:
+                yield _disabled(guest, leads, router)
+                continue
             if space is None or is_new(leads):
                 continue
             if leads.fixed not in port.addresses and space.inwards.get(leads.address) in (
@@ -87,6 +96,7 @@ def floating_ip_not_translated(guest: Guest, cloud: Cloud, ports: tuple[Port, ..
                     FLOATING_IP=leads.address,
                     ROUTER=leads.router_id,
                     PORT=port.id,
+                    DISABLED_ROUTER="",
                 )
 
 
@@ -173,6 +183,21 @@ def _must_be_up(cloud: Cloud, leads: FloatingIp, port: Port) -> bool:
     gateway = _host_of_router(cloud, leads)
     agents = cloud.ports.agents_on.get(gateway or "", ())
     return any(agent.kind == "L3 agent" and agent.alive for agent in agents)
+
+
+def _disabled(guest: Guest, leads: FloatingIp, router: Router) -> Problem:
+    return problem(
+        f"{guest.title} is not reachable by its floating IP {leads.address}: router {router.name} "
+        "is disabled (admin_state_up = False)",
+        promised(leads, fixed_ip_address=leads.fixed, status=leads.status),
+        hears(
+            router.answer, "router", f"routers[id={router.id}].admin_state_up", admin_state_up=False
+        ),
+        FLOATING_IP=leads.address,
+        ROUTER=router.id,
+        PORT="",
+        DISABLED_ROUTER=router.id,
+    )
 
 
 def promised(leads: FloatingIp, **values: object) -> Evidence:

@@ -67,11 +67,12 @@ def foreign_rule_drops_packets(host: Host, cloud: Cloud) -> Problems:
 
     Authority: Open vSwitch, for what happens to packets; neutron, for what should.
 
-    Traps: The agent takes a new number at each restart. Other programs add rules that pass packets
-    on, or that concern none of neutron's ports; these are not reported. Neither is a rule whose
-    priority is not above the agent's own rule of the same port. A rule that drops only some packets
-    (those of one TCP port, for example), or that sends them to one other port, may be intended, and
-    is a warning.
+    Traps: The agent takes a new number at each restart, and then deletes the rules with its old
+    one: a rule with a number that is older than the agent's start is not reported. Other programs
+    add rules that pass packets on, or that concern none of neutron's ports; these are not reported.
+    Neither is a rule whose priority is not above the agent's own rule of the same port. A rule that
+    drops only some packets (those of one TCP port, for example), or that sends them to one other
+    port, may be intended, and is a warning.
 
     Next: Check the rule and its counter (n_packets), and whether a controller other than the agent
     (`tcp:127.0.0.1:6633`) is connected to the bridge:
@@ -163,7 +164,9 @@ def _in_first(
     host: Host, table: FirstTable, names: _Names, own: frozenset[int]
 ) -> Iterator[_Foreign]:
     """Yield the foreign rules of a bridge's first table that cut somebody off."""
-    ours = own | _of_default(table.rules)
+    defaults = [*_defaults(table.rules)]
+    ours = own | {rule.cookie for rule in defaults}
+    started = min((rule.age for rule in defaults), default=None)
     agents = host.ports.agents_on.get(host.nova_name, ())
     by_ovn = any(is_true(lambda: agent.kind == OVN) for agent in agents)  # noqa: B023
     floors = _floors(rule for rule in table.rules if rule.cookie in ours)
@@ -172,6 +175,8 @@ def _in_first(
         is_foreign = rule.cookie == 0 if by_ovn else rule.cookie not in ours
         if not is_foreign or not (ours or by_ovn) or not _takes(rule):
             continue
+        if rule.cookie and started is not None and rule.age > started:
+            continue  # the agent starts, and has not deleted its old rules yet
         # OVN drops what no rule matches by a rule without a number.
         replaced = not by_ovn and bool(own) and table.bridge == "br-int"
         if not rule.match.keys() - NEEDED:
@@ -181,11 +186,11 @@ def _in_first(
             yield _Foreign(rule, table.bridge, table.answer, what)
 
 
-def _of_default(rules: Iterable[Rule]) -> frozenset[int]:
-    """Return the cookie of the rule for packets that no other rule matches: the agent's own."""
-    return frozenset(
-        rule.cookie for rule in rules if rule.cookie and not rule.priority and not rule.match
-    )
+def _defaults(rules: Iterable[Rule]) -> Iterator[Rule]:
+    """Yield the rule for packets that no other rule matches; the agent adds it when it starts."""
+    for rule in rules:
+        if rule.cookie and not rule.priority and not rule.match:
+            yield rule
 
 
 def _floors(rules: Iterable[Rule]) -> Mapping[str, int]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
+from hoodsnap import phrase
 from hoodsnap.check import Problem, Problems, check, problem
 from hoodsnap.checks.traps import building, never_launched, rescued, task_in_flight
 from hoodsnap.evidence import Evidence, Severity, derives, hears, says
 from hoodsnap.facts.api.glance_image import GONE, WITHHELD, GlanceImage
+from hoodsnap.facts.api.server import Server
 from hoodsnap.facts.api.volume import Volume
 from hoodsnap.facts.clock import moment
 from hoodsnap.facts.cloud.cloud import Cloud
@@ -193,14 +195,100 @@ def image_not_usable(guest: Guest, cloud: Cloud, instance: Instance) -> Problems
     )
 
 
+UNFINISHED = frozenset(["queued", "saving"])
+"""Statuses of a snapshot that nova has begun and not finished."""
+
+SNAPSHOT_TAKES = timedelta(hours=1)
+"""Age of an unfinished snapshot from which on it is reported, if the server has no task."""
+
+AT_ONCE = timedelta(minutes=2)
+"""Longest time between a request for a snapshot and its image in glance."""
+
+UPLOAD_TAKES = timedelta(days=1)
+"""Longest time for which cinder may upload a volume: the image may have a snapshot's properties if
+the volume was made from one."""
+
+MAKES_SNAPSHOT = frozenset(["createImage", "createBackup", "shelve"])
+"""Actions of a server that make a snapshot in glance."""
+
+
+@check(Severity.WARNING, traps=[task_in_flight])
+def snapshot_image_stuck(guest: Guest, cloud: Cloud, record: Server | Instance) -> Problems:
+    """A snapshot of the server was begun in glance, and will never be finished.
+
+    nova creates the image (queued) before it copies the disk into it (saving), and the server has a
+    task_state until the copy has ended. If nova-compute stops in between, it clears the task_state
+    at its next start and leaves the image behind. The image has no data, or only a part: it is no
+    backup. The guest and its disks are not affected.
+
+    Authority: glance, for the image; nova, for the task.
+
+    Traps: An upload takes hours for a large disk, and the server has a task_state meanwhile. cinder
+    uploads a volume without a task of the server.
+
+    Next: Check the image, and what was requested of the server when the image was created:
+
+        openstack image show IMAGE
+        openstack server show UUID -c OS-EXT-STS:task_state
+        openstack server event list UUID
+
+    If no task is in progress, delete the image, which no server can use:
+
+        openstack image delete IMAGE
+
+    If the snapshot is still needed, take it again:
+
+        openstack server image create --name NEW_NAME UUID
+
+    It worked if the new image is active:
+
+        openstack image show NEW_NAME -c status
+
+    Not yet: Do not count the image as a backup. Do not delete it while a task of the server is in
+    progress. Do not reboot or rebuild the server, or reset its state: nothing is wrong with it.
+
+    Source: nova compute/manager.py `_snapshot_instance`, `_init_instance`; glance, "Image
+    statuses".
+    """
+    if not guest.carries_record:
+        return
+    for image in cloud.glance.snapshots.get(guest.uuid, ()):
+        since, answer = image.updated_at, image.said["body"]
+        own = isinstance(record, Instance) and image.id == record.shelved_image
+        if image.status not in UNFINISHED or since is None or own:
+            continue  # shelve-image-unusable reports the image of a shelved server
+        age = answer.at - since
+        if age < SNAPSHOT_TAKES or (age < UPLOAD_TAKES and not _is_novas(image, record)):
+            continue
+        task = record.task_state
+        yield problem(
+            f"Snapshot {image.name or brief(image.id)} of {guest.title} has been {image.status} in "
+            f"glance {phrase.since(since, answer.at)}, but "
+            + (f"nova does not work on {task} any more" if task else "the server has no task"),
+            says(image, status=image.status, updated_at=f"{since:%Y-%m-%d %H:%M:%S}"),
+            says(record, vm_state=record.vm_state, task_state=record.task_state),
+            IMAGE=image.id,
+        )
+
+
+def _is_novas(image: GlanceImage, record: Server | Instance) -> bool:
+    """True if nova was asked for a snapshot just before the image was created."""
+    made = moment(text(image.raw, "created_at"))
+    actions = known(lambda: record.actions) if isinstance(record, Instance) else None
+    asked = [moment(one.start_time) for one in actions or () if one.action in MAKES_SNAPSHOT]
+    return made is not None and any(when and abs(made - when) < AT_ONCE for when in asked)
+
+
 @check(Severity.WARNING, traps=[task_in_flight, building, never_launched])
 def image_record_differs(guest: Guest, cloud: Cloud, instance: Instance) -> Problems:
     """nova's or cinder's copy of an image's description differs from the image in glance.
 
-    The data of an image never changes once it is active, so its checksum, size and formats can't
-    either. If a copy differs, the image was replaced behind its id, or a record was edited: the
-    next rebuild, rescue or move downloads something else than the server was made from. Other
-    fields may change (a note, if the image has not changed since the server was made).
+    nova builds a guest from its own copy of the image's properties, and downloads the image again
+    for a rebuild, a rescue or a move. The data of an image never changes once it is active: if its
+    checksum, size or formats differ, the image was replaced behind its id, or a record was edited,
+    and the next download is not what the server was made from. Other fields may change. If they
+    differ although the image has not changed since, this is a note, or a warning if the next start
+    gives the guest other hardware.
 
     Authority: glance.
 

@@ -192,7 +192,8 @@ def _settings(
         mac = given.get("mac")
         if device.mac is not None and isinstance(mac, str) and mac.lower() != device.mac:
             yield alias, "MAC address", device.mac, mac.lower()
-        address, place = device.address, _place(given)
+        address = device.address
+        place = _place(given) if address is not None else None
         if address is not None and place is not None and address != place:
             yield alias, "PCI address", _pci(address), _pci(place)
         order = given.get("bootindex")
@@ -209,10 +210,13 @@ def _is_of(driver: str, name: str) -> bool:
     return driver == name or driver.startswith(f"{name}-")
 
 
+_BUS = re.compile(r"pcie?\.(\d{1,3})", re.ASCII)
+_SLOT = re.compile(r"0x([\da-f]{1,2})(?:\.0x([0-7]))?", re.ASCII)
+
+
 def _place(given: Properties) -> tuple[int, int, int] | None:
     """Return bus, slot and function of a device on a bus that libvirt numbered."""
-    bus = re.fullmatch(r"pcie?\.(\d{1,3})", str(given.get("bus")), re.ASCII)
-    slot = re.fullmatch(r"0x([\da-f]{1,2})(?:\.0x([0-7]))?", str(given.get("addr")), re.ASCII)
+    bus, slot = _BUS.fullmatch(str(given.get("bus"))), _SLOT.fullmatch(str(given.get("addr")))
     return (int(bus[1]), int(slot[1], 16), int(slot[2] or "0")) if bus and slot else None
 
 
@@ -277,15 +281,13 @@ def _absent(
     plugged = _plugged(instance)
     if plugged is None:
         return
+    parts = tuple(f"{alias}{mark}" for alias in defined for mark in "-.")
     for name, given in argv.devices.items():
         # A codec of a sound card and a disk of a floppy controller have the id of what is above.
-        above = {
-            alias
-            for alias in defined
-            if name == alias or name.startswith((f"{alias}-", f"{alias}."))
-        }
+        if name in defined or name.startswith(parts):
+            continue
         kind = "disk" if "drive" in given else "interface" if "mac" in given else ""
-        if not above and kind not in plugged and not name.startswith(UNPLUGGED):
+        if kind not in plugged and not name.startswith(UNPLUGGED):
             yield name, "driver", "none", str(given.get("driver"))
 
 

@@ -17,6 +17,7 @@ from hoodsnap.facts.domain.settings import is_limit
 from hoodsnap.facts.fact import UnheardError, known, mapping
 from hoodsnap.facts.host.cgroup import USUAL_WEIGHTS
 from hoodsnap.facts.host.instances_directory import owner_of
+from hoodsnap.facts.process.monitor import Monitor
 from hoodsnap.phrase import several
 
 OF_CPU = {"cpu_shares": "shares", "cpu_period": "period", "cpu_quota": "quota"}
@@ -38,18 +39,22 @@ MOST = 3
 
 
 @check(Severity.WARNING, traps=[building, task_in_flight, migrating, resizing])
-def limits_not_as_sold(guest: Guest, domain: Domain, instance: Instance | None) -> Problems:
+def limits_not_as_sold(
+    guest: Guest, domain: Domain, instance: Instance | None, monitor: Monitor | None
+) -> Problems:
     """The guest's limits differ from its flavor's, or its next start has other limits.
 
     nova writes the flavor's `quota:` properties into the domain when it defines it: CPU time, disk
     and network traffic. A change with virsh affects what runs, what starts next, or both. The guest
     is then slow, or takes more than it was sold, and nova shows nothing of it.
 
-    Authority: The flavor that the server keeps, for what was sold; libvirt, for what is applied.
+    Authority: The flavor that the server keeps, for what was sold; libvirt, for what it applies;
+    QEMU, for the limits of disks that are in force.
 
     Traps: A volume's limits come from its volume type, not from the flavor. Until 2023.1, nova gave
     each vCPU 1024 CPU shares if the flavor ordered none. Not every kind of network card can be
-    limited, so a limit that the flavor sells and the card lacks is not reported.
+    limited, so a limit that the flavor sells and the card lacks is not reported. QEMU's limits of
+    disks are known only if its monitor was asked.
 
     Next: Compare the limits that are applied, those of the next start, and the flavor:
 
@@ -59,8 +64,8 @@ def limits_not_as_sold(guest: Guest, domain: Domain, instance: Instance | None) 
 
     Ask who set the limit, and why: it may protect other guests.
 
-    If only the running domain has the limit of a disk, set it back, and so each limit that the
-    headline names. The guest keeps running:
+    If only the running domain has the limit of a disk, or QEMU has another one than libvirt, set it
+    back, and so each limit that the headline names. The guest keeps running:
 
         virsh blkdeviotune NAME TARGET --DISK_LIMIT AMOUNT --live
 
@@ -91,7 +96,8 @@ def limits_not_as_sold(guest: Guest, domain: Domain, instance: Instance | None) 
     change the flavor's properties: the server keeps a copy of them.
 
     Source: nova virt/libvirt/driver.py `_update_guest_cputune`, imagebackend.py `disk_qos`; nova
-    admin guide, resource limits; libvirt formatdomain, `iotune`, `bandwidth`.
+    admin guide, resource limits; libvirt formatdomain, `iotune`, `bandwidth`; QEMU's QMP reference,
+    `block_set_io_throttle`.
     """
     if domain.id is None:
         return
@@ -102,7 +108,7 @@ def limits_not_as_sold(guest: Guest, domain: Domain, instance: Instance | None) 
         if apart:
             name = instance.flavor.name
             shown = [
-                f"{_words(key)} {now or 'unlimited'} instead of {wanted or 'unlimited'}"
+                f"{_words(key)} {_set(key, now)} instead of {_set(key, wanted)}"
                 for key, (now, wanted) in apart.items()
             ]
             yield problem(
@@ -117,6 +123,8 @@ def limits_not_as_sold(guest: Guest, domain: Domain, instance: Instance | None) 
             )
     if domain.persistent:
         yield from _later(guest, domain, apart)
+    if monitor is not None:
+        yield from _in_force(guest, domain, monitor)
     if instance is None and "nova-db" in guest.unheard:
         raise UnheardError(guest.unheard["nova-db"])  # what was sold is unknown
 
@@ -254,7 +262,7 @@ def _later(guest: Guest, domain: Domain, reported: Mapping[str, object]) -> Iter
         apart[key] = (one, two)
     if apart:
         shown = [
-            f"{_words(key)} {one or 'unlimited'} now, {two or 'unlimited'} then"
+            f"{_words(key)} {_set(key, one)} now, {_set(key, two)} then"
             for key, (one, two) in apart.items()
         ]
         yield problem(
@@ -274,6 +282,40 @@ def _usual_weights(guest: Guest) -> set[str]:
     return {str(weight) for file in files for weight in USUAL_WEIGHTS[file]}
 
 
+def _in_force(guest: Guest, domain: Domain, monitor: Monitor) -> Iterator[Problem]:
+    """Yield the limits of disks that QEMU has otherwise than libvirt's definition."""
+    targets = {alias: one.target for alias, one in domain.xml.devices.items() if one.target}
+    for device in known(lambda: monitor.disks) or ():
+        # Before -blockdev, a disk is known by its drive.
+        names = {*(device.qdev or "").split("/"), (device.device or "").removeprefix("drive-")}
+        named = [target for alias, target in targets.items() if alias in names]
+        apart = {}
+        for element, limit in device.limits.items() if len(named) == 1 else ():
+            key = f"disk[{named[0]}]/iotune/{element}"
+            if not _same(domain.xml.settings.get(key), str(limit)):
+                apart[key] = (str(limit), domain.xml.settings.get(key))
+        if apart:
+            shown = [
+                f"{_words(key)} {now if now != '0' else 'unlimited'} instead of "
+                f"{wanted or 'unlimited'}"
+                for key, (now, wanted) in apart.items()
+            ]
+            key, (_, wanted) = next(iter(apart.items()))
+            yield problem(
+                f"{guest.title} runs with other limits in QEMU than in libvirt: "
+                f"{several(shown, MOST)}",
+                derives(domain, "xml", **{key: wanted for key, (_, wanted) in apart.items()}),
+                derives(monitor, "disks", **{key: now for key, (now, _) in apart.items()}),
+                severity=None,
+                **{
+                    **_NO_WAY,
+                    "TARGET": named[0],
+                    "DISK_LIMIT": key.rpartition("/")[2].replace("_", "-"),
+                    "AMOUNT": wanted or "0",
+                },
+            )
+
+
 def _quotas(period: str, *settings: Mapping[str, str]) -> list[str | None]:
     """Return the quotas that a period is of, in each of the definitions."""
     return [one.get(f"{period.removesuffix('period')}quota") for one in settings]
@@ -281,6 +323,11 @@ def _quotas(period: str, *settings: Mapping[str, str]) -> list[str | None]:
 
 def _devices(settings: Mapping[str, str]) -> set[str]:
     return {key.partition("]")[0] for key in settings if "]" in key}
+
+
+def _set(key: str, value: str | None) -> str:
+    """Return what a limit is set to. A weight or a share by itself limits nothing."""
+    return value or ("the default" if key.endswith(("weight", "shares")) else "unlimited")
 
 
 def _words(key: str) -> str:

@@ -329,13 +329,11 @@ def _record_is_behind(
         return
     if moved.status != "completed" and instance.task_state != "migrating":
         return  # a guest that went off after a failed migration
-    task = f" (task {instance.task_state})" if instance.task_state else ""
-    has = f"its domain is {domain.state_words} there" if domain is not None else "has no domain"
-    here = has if domain is not None else f"{host.name} {has} for it"
+    here = f"its domain is {domain.state_words}" if domain is not None else "no domain exists"
     yield problem(
         f"{guest.title}'s live migration to {ends[1]} has been {moved.status}"
-        f"{since_written(moved.updated_at, asked)}, but nova still has it on {host.name}{task}, "
-        f"and {here}",
+        f"{since_written(moved.updated_at, asked)}, but nova has it on {host.name}, "
+        f"where {here}",
         _ends(moved),
         says(
             instance,
@@ -562,30 +560,35 @@ def request_spec_skew(guest: Guest, cloud: Cloud, instance: Instance) -> Problem
     Traps: A server without a zone may go anywhere. During a resize nova searches for the new
     flavor. The image of a server that boots from a volume has no meaning here. nova before Newton
     keeps no request. A host that the owner demanded may have left the cloud since (a note): nova
-    drops that demand when the server is moved.
+    drops that demand when the server is moved. Before Rocky, a request does not have whether the
+    server boots from a volume. A rebuild with an image whose properties were changed since leaves
+    the old properties in the request (a note).
 
-    Next: Check the zone, the flavor and the image, and compare them with the evidence:
+    Next: Check the zone, the flavor, the image and the volumes, and compare them with the evidence:
 
         openstack server show UUID
         openstack aggregate list --long
         openstack compute service list
 
-    If the zone differs because the host was moved, put the host back into its former aggregate. No
-    command writes a missing request; stops, starts and reboots work without it.
+    If the zone differs because the host was moved, put the host back into its former aggregate. If
+    only a host that the owner demanded is gone, nothing has to be done. No command writes a missing
+    request; stops, starts and reboots work without it.
 
     Then, if the request is missing, make an image of the server, from which its owner can make a
     new server with a request of its own. The guest keeps running while its disk is read:
 
-        openstack server image create --wait --name UUID-copy UUID
+        openstack server image create --wait --name UNREQUESTED-copy UNREQUESTED
 
     It worked if the image is active:
 
-        openstack image show UUID-copy -c status
+        openstack image show UNREQUESTED-copy -c status
 
-    Not yet: Do not edit the JSON by hand. Do not run `openstack server migrate` or `evacuate`
-    before the request is corrected. Do not shelve the server: it could not be unshelved.
+    Not yet: Do not edit the JSON by hand. Unless only a demanded host is gone, do not run
+    `openstack server migrate` or `evacuate` before the request is corrected, and do not shelve the
+    server: it could not be unshelved.
 
-    Source: nova bugs 1785339, 1768876, 1746032; nova admin guide, availability zones.
+    Source: nova bugs 1785339, 1768876, 1746032; nova admin guide, availability zones; nova
+    scheduler/utils.py `ResourceRequest.from_request_spec`, compute/api.py `rebuild`.
     """
     if instance.deleted or not guest.carries_record:
         return
@@ -595,6 +598,7 @@ def request_spec_skew(guest: Guest, cloud: Cloud, instance: Instance) -> Problem
             f"{guest.title} has no request spec: nova can't migrate, evacuate or unshelve it",
             says(instance, vm_state=instance.vm_state, host=instance.host),
             hears(request_spec, "nova-db", f"request_specs[{guest.uuid}]", request_spec=None),
+            UNREQUESTED=guest.uuid,
         )
         return
     yield from _other_flavor(guest, instance, request_spec)
@@ -605,7 +609,16 @@ def request_spec_skew(guest: Guest, cloud: Cloud, instance: Instance) -> Problem
             f"{guest.title} was made from image {own}, but its request spec has image {its}",
             says(instance, image=instance.image),
             says(request_spec, image=request_spec.image),
+            UNREQUESTED="",
         )
+    yield from _other_zone(guest, instance, request_spec)
+    yield from _other_root(guest, instance, request_spec)
+    if request_spec.image in (None, instance.image):
+        yield from _other_properties(guest, instance, request_spec)
+
+
+def _other_zone(guest: Guest, instance: Instance, request_spec: RequestSpec) -> Iterator[Problem]:
+    """Yield a server that was requested for another zone than its host's."""
     if request_spec.zone is None or guest.host is None:
         return
     zone = guest.host.records.zone_of(guest.host.nova_name)
@@ -617,6 +630,7 @@ def request_spec_skew(guest: Guest, cloud: Cloud, instance: Instance) -> Problem
             says(instance, host=instance.host),
             says(request_spec, zone=request_spec.zone),
             hears(zone[1], "aggregate", f"host={guest.host.nova_name}", zone=zone[0]),
+            UNREQUESTED="",
         )
 
 
@@ -635,6 +649,7 @@ def _unknown_host(guest: Guest, cloud: Cloud, request_spec: RequestSpec) -> Iter
             "not have",
             says(request_spec, destination=wanted),
             *(says(service, host=service.host) for service in listed[:SHOWN]),
+            UNREQUESTED="",
         )
     # nova ignores forced hosts on a move since Newton; only a build that is retried obeys them.
     if request_spec.forced and not hosts & {*request_spec.forced}:
@@ -643,6 +658,49 @@ def _unknown_host(guest: Guest, cloud: Cloud, request_spec: RequestSpec) -> Iter
             f"{guest.title}'s request spec demands host {demanded}, which nova does not have",
             says(request_spec, forced=", ".join(request_spec.forced)),
             *(says(service, host=service.host) for service in listed[:SHOWN]),
+            severity=Severity.NOTE,
+            UNREQUESTED="",
+        )
+
+
+def _other_root(guest: Guest, instance: Instance, request_spec: RequestSpec) -> Iterator[Problem]:
+    """Yield a server for which the next move claims a root disk wrongly, or claims none."""
+    planned, is_volume = request_spec.boots_from_volume, instance.boots_from_volume
+    roots = [row for row in instance.devices or () if row.get("boot_index") == 0]
+    if planned not in (None, is_volume) and roots:
+        has, claims = ("a volume", "a") if is_volume else ("a local disk", "no")
+        yield problem(
+            f"{guest.title} boots from {has}, but its request spec (is_bfv) claims {claims} root "
+            "disk on its next host",
+            says(instance, boots_from_volume=is_volume),
+            says(request_spec, boots_from_volume=planned),
+        )
+
+
+def _other_properties(
+    guest: Guest, instance: Instance, request_spec: RequestSpec
+) -> Iterator[Problem]:
+    """Yield hardware that the request finds a host for, and the server's own copy has otherwise."""
+    own = instance.image_copy
+    wanted = {
+        name: str(value)
+        for name, value in request_spec.image_properties.items()
+        # nova reads flags and lists in several spellings.
+        if name.startswith("hw_") and type(value) in (int, str)
+    }
+    apart = {
+        name: value
+        for name, value in wanted.items()
+        if own.get(name, value).casefold() != value.casefold()
+    }
+    if apart:
+        name = min(apart)
+        more = f" (and {len(apart) - 1} more)" if len(apart) > 1 else ""
+        yield problem(
+            f"{guest.title} is defined with {name} {own[name]}, but its request spec looks for a "
+            f"host with {name} {apart[name]}{more}",
+            derives(instance, "image_copy", **{key: own[key] for key in apart}),
+            derives(request_spec, "image_properties", **apart),
             severity=Severity.NOTE,
         )
 
@@ -669,6 +727,7 @@ def _other_flavor(guest: Guest, instance: Instance, request_spec: RequestSpec) -
             f"{amounts(had)}",
             says(instance, flavor=name).and_so(**had),
             says(request_spec, flavor_name=request_spec.flavor_name).and_so(**asked),
+            UNREQUESTED="",
         )
         return
     for key in ("flavorid", "name"):
@@ -680,5 +739,6 @@ def _other_flavor(guest: Guest, instance: Instance, request_spec: RequestSpec) -
                 derives(instance, "flavor", **{key: own}),
                 derives(request_spec, "flavor_name", **{key: its}),
                 severity=Severity.NOTE,
+                UNREQUESTED="",
             )
             return

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 from hoodsnap.check import Problem, Problems, check, problem
 from hoodsnap.checks.traps import (
@@ -264,41 +265,43 @@ def process_has_another_domains_files(
     number, name = domain.id, domain.name
     if number is None or NOVA_NAME.fullmatch(name) is None:
         return
-    own = says(domain, id=number, name=name)
     for what, other, carried in _carried(process, log):
         if other not in ((number, name), (None, name), (None, domain.uuid)):
             shown = other[1] if other[1] != name else f"domain number {other[0]}"
             yield problem(
                 f"{guest.title}'s QEMU (PID {process.pid}) has the {what} of {brief(str(shown))},"
                 f" not of {name}",
-                own,
-                carried,
+                says(domain, id=number, name=name),
+                carried(),
             )
 
 
 def _carried(
     process: Process, log: Log | None
-) -> Iterator[tuple[str, tuple[int | None, str], Evidence]]:
-    """Yield what libvirt names after a domain, the number and name in it, and the evidence."""
+) -> Iterator[tuple[str, tuple[int | None, str], Callable[[], Evidence]]]:
+    """Yield what libvirt names after a domain, the number and name in it, and the evidence, which
+    is made only for the few that differ."""
     groups = known(lambda: process.control_groups) or ()
-    machines = {found for path in groups for part in path.split("/") if (found := machine_of(part))}
-    for machine in sorted(machines):
+    parts = {part for path in groups for part in path.split("/")}
+    for machine in sorted({found for part in parts if (found := machine_of(part))}):
+        group = "-".join(map(str, machine))
         yield (
             "control group",
             machine,
-            derives(process, "control_groups", control_group="-".join(map(str, machine))),
+            partial(derives, process, "control_groups", control_group=group),
         )
     folder = known(lambda: process.argv.folder)
-    if folder is not None and (parts := FOLDER.fullmatch(folder)):
+    if folder is not None and (start := FOLDER.fullmatch(folder)):
         yield (
             "folder",
-            (int(parts[1]), parts[2]),
-            derives(process, "argv", folder=folder),
+            (int(start[1]), start[2]),
+            partial(derives, process, "argv", folder=folder),
         )
     for file in known(lambda: process.files) or ():
         directory, _, name = file.path.rpartition("/")
         if directory.endswith("/libvirt/qemu") and name.endswith(".pid"):
-            yield "PID file", (None, name.removesuffix(".pid")), says(process, files=file.path)
+            pid_file = partial(says, process, files=file.path)
+            yield "PID file", (None, name.removesuffix(".pid")), pid_file
     owner = known(lambda: log.owner) if log is not None else None
     if owner is not None and log is not None:
-        yield "log", (None, owner), says(log, owner=owner)
+        yield "log", (None, owner), partial(says, log, owner=owner)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
 from ipaddress import ip_address
 from typing import Any
 
@@ -12,6 +13,7 @@ from hoodsnap.checks.traps import just_changed, passed_through
 from hoodsnap.evidence import Severity, hears, says
 from hoodsnap.facts.api.port import Port
 from hoodsnap.facts.api.subnet import FloatingIp, Router
+from hoodsnap.facts.clock import moment
 from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host
@@ -24,22 +26,27 @@ ROUTER = frozenset(["network:router_interface", "network:router_gateway"])
 
 METADATA = "ovnmeta-"
 
+NEW = timedelta(minutes=2)
+"""Time for the router's agent to carry out a change."""
+
 
 @check(Severity.ERROR)
 def network_namespace_wrong(host: Host, cloud: Cloud) -> Problems:
     """A router, DHCP or metadata namespace is missing or incomplete.
 
     neutron's agents route, give out addresses and serve metadata in network namespaces of the host.
-    neutron lists the port there as ACTIVE. Without the namespace, its device or its address, the
-    guests of its network cannot leave the network, get no address, or get no metadata.
-    Causes: somebody deleted the namespace or changed it by hand, the host was rebooted and its
-    agent did not start, or Open vSwitch was restarted.
+    neutron lists the port there as ACTIVE. Without the namespace, its device or its addresses, the
+    guests of its network cannot leave the network, get no address, or get no metadata. Without the
+    router's rule for leaving packets (SNAT), guests without a floating IP get no answers from the
+    external network. Causes: somebody deleted the namespace or changed it by hand, the host was
+    rebooted and its agent did not start, or Open vSwitch was restarted.
 
     Authority: neutron, for what should be; the kernel, for what is.
 
     Traps: Ports that just changed. OVN's metadata needs an IPv4 subnet with DHCP, and a port that
     is not passed through. Highly available and distributed routers have addresses where they are
-    active only. Agents in containers may keep their namespaces where the host does not list them.
+    active only. Agents in containers may keep their namespaces where the host does not list them. A
+    router whose owner switched SNAT off needs no rule.
 
     Next: Check the namespace, and whether the agent runs and is alive:
 
@@ -51,6 +58,10 @@ def network_namespace_wrong(host: Host, cloud: Cloud) -> Problems:
     If a device in the namespace is down, switch it on:
 
         ip -n NAMESPACE link set LINK up
+
+    If a device has another MAC address than its port, set the port's:
+
+        ip -n NAMESPACE link set DEVICE address MAC
 
     If something is missing, restart the agent, which makes it; the namespaces that are complete
     stay as they are:
@@ -65,7 +76,7 @@ def network_namespace_wrong(host: Host, cloud: Cloud) -> Problems:
     add the address by hand, because the agent does not know of it.
 
     Source: neutron agent/l3/namespaces.py, agent/linux/dhcp.py `setup`, agent/ovn/metadata/agent.py
-    `provision_datapath`; neutron bug 1573073.
+    `provision_datapath`; agent/l3/router_info.py `_add_snat_rules`; neutron bug 1573073.
     """
     listing = host.network.namespace_listing
     if listing is None:
@@ -134,6 +145,53 @@ def _problems(host: Host, cloud: Cloud, port: Port, name: str) -> Iterator[Probl
             hears(space.said["address"], "namespace", name, **{device: "no carrier"}),
             **words,
         )
+    yield from _device(port, space, of, words)
+    yield from _translation(host, port, space, words)
+
+
+def _device(port: Port, space: Namespace, of: str, words: Mapping[str, Any]) -> Iterator[Problem]:
+    """Report the port's device if it has another MAC address.
+
+    Its MTU is not compared: Open vSwitch lowers that of its own devices to the bridge's least.
+    """
+    for device, mac in space.macs.items():
+        if device.endswith(port.id[:11]) and mac != port.mac:
+            yield problem(
+                f"{brief(space.name)}'s device {device} of {of} has MAC address {mac}, but its "
+                f"port in neutron has {port.mac}",
+                says(port, id=port.id, mac=port.mac),
+                hears(space.said["address"], "namespace", device, address=mac),
+                **{**words, "DEVICE": device, "MAC": port.mac},
+            )
+
+
+def _translation(
+    host: Host, port: Port, space: Namespace, words: Mapping[str, Any]
+) -> Iterator[Problem]:
+    """Report a router that translates its guests' packets otherwise than neutron has it."""
+    router = host.ports.routers_by_id.get(port.device_id)
+    if port.device_owner != "network:router_gateway" or router is None or "nat" not in space.said:
+        return
+    changed = moment(router.updated_at)
+    if router.snat is None or (changed is not None and router.answer.at - changed < NEW):
+        return
+    own = [ip for ip in port.addresses if "." in ip]
+    if not own:
+        return  # IPv6 is not translated
+    wanted, sources = (own if router.snat else []), space.sources
+    if not sources or (set(sources) & {*wanted}):
+        return  # a router without the rule has a check of its own
+    what = f"to {several(sources)}"
+    expected = f"neutron has {several(wanted)}" if wanted else "SNAT is off in neutron"
+    place = f"routers[id={router.id}].external_gateway_info.enable_snat"
+    yield problem(
+        f"{brief(space.name)} translates the packets of its guests {what}; {expected}",
+        says(port, id=port.id, addresses=", ".join(port.addresses)),
+        hears(router.answer, "router", place, enable_snat=router.snat),
+        hears(space.said["nat"], "namespace", space.name, snat=", ".join(sources)),
+        severity=None if wanted else Severity.WARNING,
+        **words,
+    )
 
 
 def _shows_namespaces(host: Host, port: Port) -> bool:
@@ -267,9 +325,13 @@ def namespace_route_wrong(host: Host) -> Problems:
         raise reason
 
 
+_NONE: Mapping[str, Any] = {"LINK": "", "DEVICE": "", "MAC": ""}
+"""Placeholders of the steps that do not apply to a problem."""
+
+
 def _words(host: Host, name: str) -> Mapping[str, Any]:
     service = "neutron-dhcp-agent" if name.startswith("qdhcp") else "neutron-l3-agent"
-    return {"NAMESPACE": name, "HOST": host.nova_name, "SERVICE": service, "LINK": ""}
+    return {"NAMESPACE": name, "HOST": host.nova_name, "SERVICE": service, **_NONE}
 
 
 @check(Severity.ERROR)
@@ -437,7 +499,7 @@ def _without_metadata(host: Host, cloud: Cloud) -> Iterator[Problem]:
             NAMESPACE=name,
             HOST=host.nova_name,
             SERVICE="neutron-ovn-metadata-agent",
-            LINK="",
+            **_NONE,
         )
 
 

@@ -259,9 +259,13 @@ def _context(guest: Guest, instance: Instance) -> Iterator[Problem]:
     except (ValueError, RecursionError):
         return
     number = fields_if_wrapped(stored).get("migration_id") if isinstance(stored, dict) else None
+    if number is None:
+        return
     for row in instance.tables.of("migrations", database=instance.database):
-        owner = known(lambda row=row: text(row.cells, "instance_uuid"))  # type: ignore[misc]
-        if number is not None and row.cells.get("id") == number and owner not in (None, guest.uuid):
+        if row.cells.get("id") != number:
+            continue
+        owner = known(text, row.cells, "instance_uuid")
+        if owner not in (None, guest.uuid):
             yield problem(
                 f"{guest.title}'s migration context names migration {number}, which is another "
                 f"server's ({brief(owner)})",

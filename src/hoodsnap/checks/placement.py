@@ -166,8 +166,9 @@ def allocation_orphan(cloud: Cloud) -> Problems:
 
     Traps: The server may be in a cell that was not read (nova's own audit gets this wrong). A
     server that is being built, or was deleted minutes ago. A guest that still exists although its
-    server is gone uses its allocation. Other services (Zun, Blazar, Cyborg) have allocations of
-    their own.
+    server is gone uses its allocation. A resize that waits for its confirmation needs its
+    allocation, whatever status its record has (`migration-record-stale`). Other services (Zun,
+    Blazar, Cyborg) have allocations of their own.
 
     Next: List the orphans, and compare the list with the evidence:
 
@@ -255,8 +256,16 @@ def _proof_of_orphan(cloud: Cloud, allocation: Allocation) -> tuple[Evidence, ..
     migration = cloud.instances.moves.get(consumer)
     if migration is not None:
         over = migration.status in OVER and _settled(migration.updated_at, allocation)
-        return (_says_over(migration),) if over else ()
+        return (_says_over(migration),) if over and not _is_awaited(cloud, migration) else ()
     return (hears(cloud.instances.without(consumer), "nova-db", consumer, instance=None),)
+
+
+def _is_awaited(cloud: Cloud, migration: Migration) -> bool:
+    """True if a server waits for the confirmation of this move: a revert needs the allocation."""
+    moved = cloud.instances.by_uuid.get(migration.instance_uuid)
+    if moved is None or moved.deleted or moved.vm_state != "resized":
+        return False
+    return all((other.id or 0) <= (migration.id or 0) for other in moved.migrations or ())
 
 
 def _says_over(migration: Migration) -> Evidence:

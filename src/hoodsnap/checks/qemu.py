@@ -168,8 +168,9 @@ def qemu_started_differently(
     xml, argv = domain.xml, process.argv
     apart = {}
     for copy in PASSED:
-        live, started = known(lambda: copy.live(xml)), known(lambda: copy.started(argv))  # noqa: B023
-        if live is not None and started is not None and live != started:
+        live = known(copy.live, xml)
+        started = known(copy.started, argv) if live is not None else None
+        if started is not None and live != started:
             apart[copy.name] = (live, started)
     apart |= _features(xml, argv)
     if apart:
@@ -192,9 +193,9 @@ def _features(xml: DomainXML, argv: CommandLine) -> dict[str, tuple[object, obje
 
     What QEMU could not give, libvirt switches off in the live definition.
     """
-    live, started = xml.cpu_features, argv.cpu_features
     if xml.architecture not in MODELS or _model(xml) is None:
         return {}
+    live, started = xml.cpu_features, argv.cpu_features
     return {
         f"CPU feature {name}": (_switch(live[name]), _switch(started[name]))
         for name in sorted(live.keys() & started.keys())
@@ -317,9 +318,13 @@ def qemu_runs_as_another_user(
         virsh capabilities | grep -A6 '<model>dac'
         grep -E '^(user|group)' /etc/libvirt/qemu.conf
 
-    Find out who changed qemu.conf, and which user is the right one. If it is libvirt's present one,
-    nothing more has to be changed: a stop and start at a time that suits the server's owner starts
-    QEMU as that user. Check before that the server's volumes and ports are right:
+    Find out who changed qemu.conf, and which user is the right one. If it is the one that the
+    process has, put it back into qemu.conf (`user`, `group`) before a server is started, and run
+    `systemctl restart libvirtd` (virtqemud on a host with modular daemons). Guests keep running.
+
+    If libvirt's present user is the right one, nothing more has to be changed: a stop and start at
+    a time that suits the server's owner starts QEMU as that user. Check before that the server's
+    volumes and ports are right:
 
         openstack server volume list UUID
         openstack port list --server UUID

@@ -26,7 +26,7 @@ from hoodsnap.facts.database.instance import Instance
 from hoodsnap.facts.database.instance_mapping import InstanceMapping
 from hoodsnap.facts.database.tables import plain_name
 from hoodsnap.facts.domain.domain import Domain
-from hoodsnap.facts.fact import UnheardError, known
+from hoodsnap.facts.fact import Fact, UnheardError, known
 from hoodsnap.facts.host.instances_directory import disk_owner
 from hoodsnap.facts.process.monitor import Monitor
 from hoodsnap.facts.process.process import Process
@@ -46,8 +46,9 @@ GIVES_UP = 5
 """Attempts of nova-compute to remove the files of a deleted server
 (`maximum_instance_delete_attempts`)."""
 
-Word = tuple[str, str, Evidence]
-"""A guest's identity in one layer, normalized; the layer in a headline's words; the evidence."""
+Word = tuple[str, str, Fact, str, str]
+"""A guest's identity in one layer, normalized; the layer in a headline's words; and the fact, the
+field and its value, of which evidence is made."""
 
 
 @check(Severity.ERROR, traps=[migrating, task_in_flight])
@@ -114,35 +115,35 @@ def _of_another(guest: Guest, cloud: Cloud, what: str, source: str) -> str:
 
 def _apart(guest: Guest, what: str, words: list[Word]) -> Iterator[Problem]:
     places: dict[str, list[str]] = {}
-    for word, layer, _ in words:
+    for word, layer, *_ in words:
         places.setdefault(word, []).append(layer)
     if len(places) > 1:
         named = [f"{brief(word)} in {several(layers, 5)}" for word, layers in places.items()]
         yield problem(
             f"{guest.title} has more than one {what}: {several(named)}",
-            *(evidence for _, _, evidence in words),
+            *(says(fact, **{field: value}) for _, _, fact, field, value in words),
         )
 
 
 def _uuids(domain: Domain, process: Process | None, monitor: Monitor | None) -> Iterator[Word]:
-    yield domain.uuid, "libvirt", says(domain, uuid=domain.uuid)
+    yield domain.uuid, "libvirt", domain, "uuid", domain.uuid
     if inside := _told(lambda: domain.current.smbios.get("uuid")):
-        yield inside.lower(), "libvirt's SMBIOS", says(domain, smbios=inside)
+        yield inside.lower(), "libvirt's SMBIOS", domain, "smbios", inside
     if process is not None and (told := _told(lambda: process.uuid)):
-        yield told, "QEMU", says(process, uuid=told)
+        yield told, "QEMU", process, "uuid", told
     if process is not None and (inside := _told(lambda: process.smbios.get("uuid"))):
-        yield inside.lower(), "QEMU's SMBIOS", says(process, smbios=inside)
+        yield inside.lower(), "QEMU's SMBIOS", process, "smbios", inside
     if monitor is not None and (told := _told(lambda: monitor.uuid)):
-        yield told, "QEMU's monitor", says(monitor, uuid=told)
+        yield told, "QEMU's monitor", monitor, "uuid", told
 
 
 def _names(domain: Domain, process: Process | None, monitor: Monitor | None) -> Iterator[Word]:
     if name := _told(lambda: domain.name):
-        yield name, "libvirt", says(domain, name=name)
+        yield name, "libvirt", domain, "name", name
     if process is not None and (name := _told(lambda: process.name)):
-        yield name, "QEMU", says(process, name=name)
+        yield name, "QEMU", process, "name", name
     if monitor is not None and (name := _told(lambda: monitor.name)):
-        yield name, "QEMU's monitor", says(monitor, name=name)
+        yield name, "QEMU's monitor", monitor, "name", name
 
 
 def _told(said: Callable[[], object]) -> str | None:

@@ -80,6 +80,16 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
         "io-error-paused",
         "paused-or-crashed-guest",
     ),
+    # Nobody may write to the disk, and a start that fails leaves no domain behind.
+    "guest-file-immutable": (
+        "server-in-error",
+        "server-without-domain",
+        "active-but-domain-off",
+        "io-error-paused",
+        "paused-or-crashed-guest",
+    ),
+    # The guest is off because its memory can't be restored.
+    "saved-memory-damaged": ("server-in-error", "active-but-domain-off"),
     # The files of volumes are on a share that is not mounted there.
     "volume-share-differs": ("disk-deleted-but-open", "volume-disk-differs"),
     # The file is gone for the next start, too.

@@ -193,7 +193,7 @@ def _missing(host: Host, cloud: Cloud, name: str, space: Namespace) -> Iterator[
     rules = space.said["nat"]
     words: dict[str, Any] = {"NAMESPACE": name, "ROUTER": uuid}
     outside = [ip for ip in known(lambda: router.gateway_addresses) or () if ":" not in ip]
-    if outside and is_true(lambda: router.translates) and not space.sources & {*outside}:
+    if outside and is_true(lambda: router.translates) and not space.sources:
         yield problem(
             f"{_title(router)} on {host.name} does not translate outgoing packets to "
             f"{several(outside)}: guests without a floating IP reach nothing outside",

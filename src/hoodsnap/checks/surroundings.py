@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from hoodsnap.bundle import Answer
 from hoodsnap.check import Problems, check, problem
 from hoodsnap.checks.traps import building, in_a_container, migrating, same_host, task_in_flight
 from hoodsnap.evidence import Severity, derives, hears, says
@@ -220,15 +221,19 @@ def _names(host: Host, log: Log) -> Iterator[_Noted]:
         ("libvirt", "virsh hostname"),
     ):
         answer = host.bundle.last(layer, query, host.name)
-        name = known(lambda: value_of(answer, query, str).strip())  # noqa: B023 (it is called at once)
+        name = known(_word, answer, query)
         if name and not same_host(name, noted) and not same_host(noted, name):
             yield "host name", noted, layer, query
             return
 
 
+def _word(answer: Answer | None, query: str) -> str:
+    return value_of(answer, query, str).strip()
+
+
 def _kernels(host: Host, log: Log) -> Iterator[_Noted]:
     noted, query = log.start.get("kernel"), "/proc/sys/kernel/osrelease"
     answer = host.bundle.last("kernel", query, host.name)
-    release = known(lambda: value_of(answer, query, str).strip())
+    release = known(_word, answer, query)
     if noted and release and noted != release:
         yield "kernel", noted, "kernel", query

@@ -13,7 +13,6 @@ import sys
 import tempfile
 from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 
 import hoodsnap
@@ -80,6 +79,8 @@ def lines(
 
 
 def _versions() -> Iterator[str]:
+    from importlib import metadata  # imports all of email, so only when needed
+
     for name in LIBRARIES:
         try:
             yield f"{name} {metadata.version(name)}"

@@ -107,6 +107,20 @@ def head_at(name: str, folder: int, size: int) -> bytes:
         os.close(handle)
 
 
+def head_of_anyone(path: str | Path, size: int) -> bytes:
+    """Return the first bytes of a regular file, even one that another account could have put there.
+
+    For a caller that keeps only what a known format has. Raises `OSError` and `RefusedError`
+    (`denied`) for a file that is not regular.
+    """
+    with parent_of(str(path)) as (walk, name):
+        handle = _open(name, walk.folder, str(path))
+    try:
+        return _piece(handle, 0, size)
+    finally:
+        os.close(handle)
+
+
 def status(path: str | Path, top: str | Path = "/") -> os.stat_result:
     """Return `stat` of a file, without following a link that other accounts could have made."""
     with parent_of(str(path), str(top)) as (walk, name):

@@ -16,6 +16,7 @@ from typing import Any
 
 from hoodsnap.collect import file
 from hoodsnap.collect.image_header import HEAD_SIZE
+from hoodsnap.collect.inode_flags import flags_of
 from hoodsnap.collect.question import must_go_on
 from hoodsnap.collect.recorder import RefusedError
 from hoodsnap.keep.file_head import is_content, magic
@@ -85,6 +86,7 @@ def _entry(
 ) -> dict[str, Any]:
     """Return an entry. `name` is the file's name in the open `folder`."""
     target = os.readlink(name, dir_fd=folder) if stat.S_ISLNK(status.st_mode) else None
+    flags = flags_of(name, folder)
     return {
         "path": path,
         "type": _TYPES.get(stat.S_IFMT(status.st_mode), "?"),
@@ -104,6 +106,8 @@ def _entry(
         "btime": None,  # Python's stat can't ask Linux for it
         "target": target,
         "magic": magic,
+        "immutable": flags.immutable,
+        "append_only": flags.append_only,
         **_attributes(path, name, folder),
     }
 

@@ -24,6 +24,7 @@ from hoodsnap.collect.recorder import Recorder, RefusedError
 from hoodsnap.collect.trusted.ownership import Owners, folder_refusal
 from hoodsnap.facts.host.instances_directory import BASE, is_base
 from hoodsnap.facts.uuids import UUID
+from hoodsnap.keep.save_header import SIZE, save_header
 from hoodsnap.path import StrangeLinkError
 
 LAYER = "images"
@@ -97,17 +98,20 @@ def ask_images(
     disks: Mapping[str, str | None],
     firmware: Iterable[str] = (),
     cache: str = BASE,
+    saves: Iterable[str] = (),
 ) -> None:
     """Ask for everything in the instances directories, and for every disk of the domains.
 
     `disks`: path → format as in the domains' definitions, None if they don't give it. A path that
     is not absolute (a network source) is left out. `firmware`: other files that the domains need;
     only their owner, mode and size are asked for. `cache`: name of the image cache's folder.
+    `saves`: files with the domains' saved memory, of which also libvirt's header is asked for.
     """
     survey = _Survey(recorder, cache)
     for folder in dirs:
         survey.ask_folder(str(folder))
     survey.ask_files(firmware)
+    survey.ask_saves(saves)
     survey.ask_disks(disks, survey.listed(_is_disk), survey.listed(_is_base))
     found = survey.listed(lambda path: path in disks)
     survey.ask_files(str(folder) for path in found for folder in Path(path).parents)
@@ -175,6 +179,12 @@ class _Survey:
             if path not in self._types and path not in self._looked:
                 self._looked.add(path)
                 self._ask(f"stat -L {path}", partial(entry, path), path)
+
+    def ask_saves(self, paths: Iterable[str]) -> None:
+        """Ask for owner, mode, size and libvirt's header of files with saved memory."""
+        for path in paths:
+            self.ask_files([path])
+            self._ask(f"head -c {SIZE} {path}", partial(_save_header, path), path)
 
     def listed(self, which: Callable[[str], bool]) -> list[str]:
         """Return the regular files found so far whose path satisfies `which`."""
@@ -363,6 +373,11 @@ def _disk_info(folder: str, text: object) -> dict[str, str]:
         for path, form in formats.items()
         if isinstance(form, str)
     }
+
+
+def _save_header(path: str) -> dict[str, object]:
+    # libvirt lets QEMU's account own the folder, but the files in it belong to root.
+    return save_header(file.head_of_anyone(path, SIZE))
 
 
 def _statvfs(path: str) -> dict[str, int]:

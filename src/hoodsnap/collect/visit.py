@@ -224,9 +224,10 @@ class Visit:
         from hoodsnap.collect.image import ask_images, cache_name
 
         domains = self.seen.domains.values()
-        files = [path for domain in domains for path in (*domain.firmware, *domain.saves)]
+        firmware = [path for domain in domains for path in domain.firmware]
+        saves = [path for domain in domains for path in domain.saves]
         cache = cache_name(self.conf)
-        ask_images(self.recorder, self.seen.folders, self.seen.disks(), files, cache)
+        ask_images(self.recorder, self.seen.folders, self.seen.disks(), firmware, cache, saves)
 
     def _ask_devices(self) -> None:
         from hoodsnap.collect.device import ask_devices

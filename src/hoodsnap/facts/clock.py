@@ -53,11 +53,14 @@ def http_moment(written: object) -> datetime | None:
 
 def _in_utc(time: datetime) -> datetime | None:
     """Return the time in UTC; None for years so far off that arithmetic would overflow."""
-    try:
-        found = (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC)
-    except OverflowError:
-        return None
-    return found if 1900 < found.year < 9000 else None
+    if time.tzinfo is None:
+        time = time.replace(tzinfo=UTC)
+    elif time.tzinfo is not UTC:
+        try:
+            time = time.astimezone(UTC)
+        except OverflowError:
+            return None
+    return time if 1900 < time.year < 9000 else None
 
 
 def clock_of(answers: Iterable[Answer]) -> tuple[Answer, datetime] | None:

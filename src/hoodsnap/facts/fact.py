@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, NoReturn, TypeVar, get_args, get_origin
+from typing import Any, ClassVar, NamedTuple, NoReturn, TypeVar, TypeVarTuple, get_args, get_origin
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -15,6 +15,7 @@ from hoodsnap.bundle import Answer, Failure
 from hoodsnap.facts.layer import Layer
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 NOT_READ = "could not be read"
 """Prefix of the reasons that a net makes of exceptions. No other reason starts with it."""
@@ -156,11 +157,7 @@ class Fact:
         super().__init_subclass__()
         if "noun" in vars(cls) and not isinstance(getattr(cls, "layer", None), Layer):
             raise TypeError(f"{cls.__name__} (a {cls.noun}) has no layer in facts/layer.py")
-        for name, member in [*vars(cls).items()]:
-            if isinstance(member, cached_property):
-                netted = _Netted(member.func)
-                netted.__set_name__(cls, name)
-                setattr(cls, name, netted)
+        _replace(cls, _Netted)
 
     def where(self, name: str) -> tuple[Answer | None, str]:
         """Return the answer that a field is read from, and the place in it.
@@ -174,9 +171,19 @@ class Fact:
         return self.said.get(part), place
 
 
-class _Netted(cached_property[Any]):
-    """A cached property with a net. It takes no lock, which in Python 3.11 costs more than reading
-    most fields."""
+class _Unlocked(cached_property[Any]):
+    """A cached property that takes no lock, which in Python 3.11 costs more than reading most
+    fields. The analysis has one thread."""
+
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
+        if instance is None:
+            return self
+        value = instance.__dict__[self.attrname] = self.func(instance)  # type: ignore[index]  # the class has set it
+        return value
+
+
+class _Netted(_Unlocked):
+    """A cached property with a net."""
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:
         if instance is None:
@@ -189,6 +196,21 @@ class _Netted(cached_property[Any]):
             raise caught(error) from None
         instance.__dict__[self.attrname] = value  # type: ignore[index]  # the class has set it
         return value
+
+
+def _replace(cls: type, kind: type[_Unlocked]) -> None:
+    """Replace a class's cached properties by those of another kind."""
+    for name, member in [*vars(cls).items()]:
+        if isinstance(member, cached_property):
+            property_of_kind = kind(member.func)
+            property_of_kind.__set_name__(cls, name)
+            setattr(cls, name, property_of_kind)
+
+
+def unlocked(cls: type[T]) -> type[T]:
+    """Let the cached properties of a class take no lock: for classes read for every guest."""
+    _replace(cls, _Unlocked)
+    return cls
 
 
 def facts_in(hint: object) -> tuple[type[Fact], ...]:
@@ -274,13 +296,13 @@ def is_true(said: Callable[[], bool]) -> bool:
         return False
 
 
-def known(said: Callable[[], T]) -> T | None:
+def known(said: Callable[[*Ts], T], *of: *Ts) -> T | None:
     """Return the value of a field; None if it can't be read, for whatever reason.
 
     For what a headline mentions beside its finding, which must not be lost without it.
     """
     try:
-        return said()
+        return said(*of)
     except Exception as error:  # a net, as in `is_true`
         caught(error)
         return None

@@ -50,6 +50,8 @@ PLACEHOLDERS: Mapping[str, str] = {
     "DATABASE": "name of the cell's database",
     "DEVICE": "kernel name of the device: sdb",
     "DISABLED_PORT": "id of the port, if it is disabled",
+    "DISABLED_ROUTER": "id of the router, if it is disabled",
+    "DISABLED_NETWORK": "id of the network, if it is disabled",
     "DISABLED": "name of the host whose service an operator disabled",
     "DISABLED_AGENT": "id of the agent, if it is disabled",
     "DISK": "path of the disk",
@@ -128,6 +130,7 @@ PLACEHOLDERS: Mapping[str, str] = {
     "ROW": "id of the row",
     "RUNNING_SERVER": "UUID of the server, if its guest runs",
     "SCOPE": "name of the systemd scope",
+    "SAVE": "path of the file with the saved memory",
     "SECRET": "UUID of the secret",
     "SERVER": "UUID of the server that should not have it, or does not exist",
     "SERVICE": "name of the systemd service",
@@ -152,6 +155,7 @@ PLACEHOLDERS: Mapping[str, str] = {
     "UNIT": "name of the daemon's systemd unit, from `systemctl list-units`",
     "UNNOTICED": "name of the domain, if nova has its server as active",
     "UNMARKED": "name of the tap device, if Open vSwitch does not have its port's id",
+    "UNREQUESTED": "UUID of the server, if it has no request spec",
     "UNPLUGGED_SERVER": "UUID of the server, if the guest does not have the volume",
     "USER": "id of the user in keystone",
     "VALUE": "value of the column or property",
@@ -194,8 +198,8 @@ WORKED = "It worked if "
 """The beginning of the instruction that says how to see that a change worked."""
 
 READ_ONLY = re.compile(
-    r"(cat|df|du|findmnt|free|fuser -v|grep|head|hostname|journalctl|last|ls|lsblk|lsof|namei"
-    r"|printf|ps|readlink|cmp"
+    r"(cat|df|du|findmnt|free|fuser -v|grep|head|hostname|journalctl|last|ls|lsattr|lsblk|lsof"
+    r"|namei|printf|ps|readlink|cmp"
     r'|token=\$\(openstack token issue -f value -c id\)$|curl -s -H "X-Auth-Token: \$token" \S+$'
     r"|sha256sum|ss|stat|systemctl (status|show|is-active|list-units)|tail|tr|date --utc"
     r"|iscsiadm -m session|losetup --list|multipath -ll|sg_inq"
@@ -206,7 +210,7 @@ READ_ONLY = re.compile(
     r"|chronyc tracking|tc -s qdisc show"
     r"|virsh (capabilities|(backup|checkpoint|managedsave)-dumpxml|checkpoint-list|dumpxml|list"
     r"|dom(blkerror|blkinfo|blklist|blkstat|control|display|id|iflist|ifstat|info|jobinfo|memstat"
-    r"|name|state|stats|uuid)|domif-getlink"
+    r"|name|state|stats|uuid)|domif-getlink|domiftune \S+ \S+$"
     r"|memtune \S+$|nodeinfo|schedinfo \S+$|secret-list|snapshot-list|uri"
     r"|blkiotune \S+$|emulatorpin \S+$|vcpucount|vcpupin \S+$|version|blockjob \S+ \S+ --info)"
     r"|openstack [^|>;]*\b(list|show)\b|cinder --os-volume-api-version 3.27 attachment-list"

@@ -51,7 +51,7 @@ def tap_rules(text: str) -> str:
     return "".join(line for line in text.splitlines(keepends=True) if OF_A_TAP.search(line))
 
 
-_LISTENER = re.compile(r"\s*\d+: 0+:[0-9A-F]{4} 0+:0000 0A .*")
+_LISTENER = re.compile(r" {0,9}\d{1,9}: 0{1,32}:[0-9A-F]{4} 0{1,32}:0000 0A ")
 """Line of /proc/net/tcp for a socket that listens on all addresses."""
 
 

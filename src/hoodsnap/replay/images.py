@@ -19,6 +19,7 @@ from typing import Any
 from hoodsnap.facts.clock import moment
 from hoodsnap.facts.quantity import whole
 from hoodsnap.facts.uuids import UUID
+from hoodsnap.keep.save_header import COMPLETE, SIZE, header_of
 from hoodsnap.replay import qcow2
 from hoodsnap.replay.recording import UNREADABLE, NotRecordedError, Recording
 
@@ -41,6 +42,8 @@ DEEPEST = 32
 """Largest number of folders above a file."""
 
 PAGE = 4096
+
+_SAVES = "/var/lib/libvirt/qemu/save/"
 
 _INFO = re.compile(r"qemu-img info -U (?:--backing-chain )?--output=json .*")
 
@@ -199,6 +202,8 @@ class Images:
                     self.unlike[path] = str(reason)
             elif (text := self._text(path)) is not None:
                 written = file.write(text.encode(errors="surrogateescape"))
+            elif path.startswith(_SAVES):
+                written = file.write(self._save_header(path)[: size or 0])
             elif isinstance(magic := entry.get("magic"), str):
                 written = file.write(_magic(magic))
             if size is None and info is not None:
@@ -224,6 +229,17 @@ class Images:
             end = start
             used = os.fstat(handle).st_blocks * 512
         os.ftruncate(handle, size)
+
+    def _save_header(self, path: str) -> bytes:
+        """Return the header of a file with saved memory.
+
+        Older collectors did not ask for it, and nothing shows that such a file was damaged.
+        """
+        try:
+            fields = self._recording.value("images", f"head -c {SIZE} {path}")
+        except NotRecordedError:
+            fields = None
+        return header_of(fields if isinstance(fields, dict) else {"magic": COMPLETE})
 
     def _text(self, path: str) -> str | None:
         """Return the content of disk.info or compute_nodes, if path and content have nova's form.

@@ -21,6 +21,7 @@ from hoodsnap.facts.fact import (
     value_of,
 )
 from hoodsnap.facts.layer import PLACEMENT, Layer
+from hoodsnap.facts.quantity import whole
 
 _QUERY = re.compile(
     r"GET /(?P<what>resource_providers|allocations)(/(?P<uuid>[^/?\s]+))?(/(?P<part>\w+))?"
@@ -41,6 +42,12 @@ class Inventory(NamedTuple):
     reserved: int
     ratio: float
     """Allocation ratio: how many times each unit may be allocated."""
+    min_unit: int | None = None
+    """Least amount of one allocation; None if it is not known."""
+    max_unit: int | None = None
+    """Largest amount of one allocation; None if it is not known."""
+    step_size: int | None = None
+    """What the amount of one allocation must be a multiple of; None if it is not known."""
 
     @property
     def capacity(self) -> float:
@@ -87,7 +94,8 @@ class Provider(Fact):
             ratio = raw.get("allocation_ratio", 1.0)
             if total is None or not isinstance(ratio, int | float):
                 raise UnheardError(f"the inventory of {name} can't be read")
-            found[name] = Inventory(total, reserved or 0, float(ratio))
+            units = (whole(raw.get(key)) for key in ("min_unit", "max_unit", "step_size"))
+            found[name] = Inventory(total, reserved or 0, float(ratio), *units)
         return found
 
     @cached_property

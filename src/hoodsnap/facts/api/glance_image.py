@@ -160,6 +160,16 @@ class GlanceImages:
         is_last = isinstance(answer.value, dict) and answer.value.get("next") is None
         self.list = answer if is_last else None
 
+    @cached_property
+    def snapshots(self) -> Mapping[str, tuple[GlanceImage, ...]]:
+        """UUID of a server → the snapshots that were made from it."""
+        found: dict[str, tuple[GlanceImage, ...]] = {}
+        for image in self.by_id.values():
+            if image.instance_uuid and image.properties.get("image_type") == "snapshot":
+                server = image.instance_uuid.lower()
+                found[server] = (*found.get(server, ()), image)
+        return found
+
     def image(self, uuid: str) -> GlanceImage | None:
         """Return an image; None if glance has no such image for this user.
 

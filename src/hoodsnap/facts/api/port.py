@@ -62,6 +62,7 @@ class Network(Fact):
         "physical": ("network", "provider:physical_network"),
         "kind": ("network", "provider:network_type"),
         "project": ("network", "project_id"),
+        "enabled": ("network", "admin_state_up"),
     }
 
     def where(self, name: str) -> tuple[Answer | None, str]:
@@ -73,6 +74,12 @@ class Network(Fact):
     def name(self) -> str:
         """Name of the network, chosen by its owner."""
         return text(self.raw, "name") or ""
+
+    @property
+    def enabled(self) -> bool | None:
+        """False if its owner has disabled it, which stops its DHCP servers; None if unknown."""
+        told = self.raw.get("admin_state_up")
+        return told if isinstance(told, bool) else None
 
     @property
     def mtu(self) -> int | None:
@@ -143,7 +150,7 @@ class Port(Fact):
         whole = self.places.get(name, ("port",))[0] == "bindings"
         return answer, place if whole else f"ports[id={self.id}].{place}"
 
-    @property
+    @cached_property
     def id(self) -> str:
         """Id of the port, lower case."""
         return (text(self.raw, "id") or "").lower()

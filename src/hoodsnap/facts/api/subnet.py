@@ -112,7 +112,24 @@ class Router(NeutronItem):
     @property
     def translates(self) -> bool:
         """True if packets of its guests leave with the router's own address (SNAT)."""
-        return self._gateway.get("enable_snat") is True
+        return self.snat is True
+
+    @property
+    def snat(self) -> bool | None:
+        """`enable_snat` of its gateway; None without a gateway, or if that was not collected."""
+        told = self._gateway.get("enable_snat")
+        return told if isinstance(told, bool) else None
+
+    @property
+    def enabled(self) -> bool | None:
+        """False if its owner has disabled it, so it routes nothing; None if not collected."""
+        told = self.raw.get("admin_state_up")
+        return told if isinstance(told, bool) else None
+
+    @property
+    def updated_at(self) -> str | None:
+        """Time of the last update, UTC (Newton and later)."""
+        return text(self.raw, "updated_at") if "updated_at" in self.raw else None
 
     @property
     def has_own_default(self) -> bool:

@@ -19,7 +19,7 @@ from hoodsnap.facts.database.instance_mapping import InstanceMapping
 from hoodsnap.facts.database.service import HostRecords
 from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.domain.state import ON
-from hoodsnap.facts.fact import Fact, UnheardError, caught, facts_in, may_be_none
+from hoodsnap.facts.fact import Fact, UnheardError, caught, facts_in, may_be_none, unlocked
 from hoodsnap.facts.host.cgroup import Cgroup
 from hoodsnap.facts.host.device import Device
 from hoodsnap.facts.host.image import Image
@@ -33,6 +33,7 @@ NOVAS = ("nova-db", "nova")
 """The layers that have nova's record of a guest."""
 
 
+@unlocked
 @dataclass(frozen=True, eq=False)
 class Guest:
     """One VM on one host, as every layer reports it.
@@ -91,12 +92,12 @@ class Guest:
     twins: tuple[Guest, ...] = ()
     """Guests with the same UUID on other captured hosts. The twins themselves have no twins."""
 
-    @property
+    @cached_property
     def record(self) -> Server | Instance | None:
         """nova's record: the database row; without one, the server in the API."""
         return self.instance or self.server
 
-    @property
+    @cached_property
     def name(self) -> str:
         """Display name: nova's name, else the domain's, else the process's; "" if unknown."""
         for fact in (self.instance, self.server, self.domain, self.process):

@@ -124,7 +124,7 @@ class Instance(Fact):
         table = TABLE_OF.get(part, "instances")
         return answer, f"{self.database}.{table}[uuid={self.uuid}].{place}"
 
-    @property
+    @cached_property
     def uuid(self) -> str:
         """UUID of the instance, lower case."""
         return (text(self.raw, "uuid") or "").lower()
@@ -139,7 +139,7 @@ class Instance(Fact):
         """Name of the database that holds the row. Each cell has one."""
         return self.database
 
-    @property
+    @cached_property
     def name(self) -> str:
         """Display name, chosen by the owner."""
         return text(self.raw, "display_name") or ""
@@ -323,7 +323,7 @@ class Instance(Fact):
         """Code of `PowerState`; None if the column is NULL."""
         return integer(self.raw, "power_state")
 
-    @property
+    @cached_property
     def image(self) -> str | None:
         """Id of the image that the instance was made from; None if it boots from a volume."""
         return text(self.raw, "image_ref") or None
@@ -479,7 +479,7 @@ class Instance(Fact):
         """GiB of the stored flavor's root disk."""
         return self.flavor.root_gb
 
-    @property
+    @cached_property
     def boots_from_volume(self) -> bool:
         """True if the root disk is a volume, not a local disk."""
         if self.devices is None:

@@ -28,6 +28,8 @@ class RequestSpec(Fact):
         "flavor_name": ("row", "spec.flavor.name"),
         "image": ("row", "spec.image.id"),
         "image_fields": ("row", "spec.image"),
+        "image_properties": ("row", "spec.image.properties"),
+        "boots_from_volume": ("row", "spec.is_bfv"),
         "forced": ("row", "spec.force_hosts"),
         "destination": ("row", "spec.requested_destination.host"),
     }
@@ -102,6 +104,18 @@ class RequestSpec(Fact):
     def image_fields(self) -> Mapping[str, object]:
         """Fields of the requested image, as they were when the server was made; empty without."""
         return fields_of(self._data, "image") if self._data.get("image") is not None else {}
+
+    @property
+    def image_properties(self) -> Mapping[str, object]:
+        """Properties of the requested image, as the scheduler's filters read them."""
+        fields = self.image_fields
+        return fields_of(fields, "properties") if fields.get("properties") is not None else {}
+
+    @property
+    def boots_from_volume(self) -> bool | None:
+        """True if a move claims no root disk on the host; None before Rocky."""
+        told = self._data.get("is_bfv")
+        return told if isinstance(told, bool) else None
 
 
 def read_request_spec(tables: Tables, uuid: str) -> RequestSpec | Answer:

@@ -106,10 +106,9 @@ class OpenedImage(NamedTuple):
     """False for a backing file."""
 
 
-def read_opened(element: Element) -> Iterator[OpenedImage]:
+def read_opened(disk: Disk, element: Element) -> Iterator[OpenedImage]:
     """Yield the images of one `<disk>` that have a number; before libvirt 5.8 none has."""
-    disk, store = read_disk(element), element.find("backingStore")
-    number = _number(element)
+    number, store = _number(element), element.find("backingStore")
     if number is not None:
         yield OpenedImage(number, disk.image, disk, True)
     for image in disk.backing or ():

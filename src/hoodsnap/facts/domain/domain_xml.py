@@ -7,7 +7,7 @@ parsed when its first field is read, and only the elements at `PLACES` are kept.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import NamedTuple
 from xml.etree.ElementTree import Element
@@ -18,7 +18,7 @@ from hoodsnap.facts.domain.guest_device import GuestDevice, read_guest_device
 from hoodsnap.facts.domain.nova_metadata import NovaMetadata, read_metadata
 from hoodsnap.facts.domain.settings import read_settings
 from hoodsnap.facts.domain.xml import parsed
-from hoodsnap.facts.fact import DocumentedField, UnheardError, unheard
+from hoodsnap.facts.fact import DocumentedField, UnheardError, unheard, unlocked
 from hoodsnap.facts.quantity import size, whole
 
 LARGEST_XML = 4 << 20
@@ -73,6 +73,7 @@ DOCUMENTED_INTERFACE = (
 """Fields of a network card that the expressions of a lab sheet can read."""
 
 
+@unlocked
 class DomainXML:
     """One document. Elements that are missing or can't be read raise `UnheardError`."""
 
@@ -316,8 +317,8 @@ class DomainXML:
     @cached_property
     def opened(self) -> tuple[OpenedImage, ...]:
         """Images that have a number in the names of QEMU's nodes, with those below the disks."""
-        disks = self._find("devices/disk")
-        return tuple(image for element in disks for image in read_opened(element))
+        pairs = zip(self.disks, self._find("devices/disk"), strict=True)
+        return tuple(image for disk, element in pairs for image in read_opened(disk, element))
 
     @property
     def devices(self) -> Mapping[str, GuestDevice]:
@@ -336,19 +337,15 @@ class DomainXML:
         """All `<interface>` elements, in order."""
         return tuple(_interface(element) for element in self._find("devices/interface"))
 
-    @cached_property
+    @property
     def nova(self) -> NovaMetadata | None:
         """nova's metadata; None if nova did not make the domain, or made it before 2014."""
-        return read_metadata(self._find("metadata"))
+        return self._kept.nova
 
-    @cached_property
+    @property
     def smbios(self) -> Mapping[str, str]:
         """SMBIOS entries that the guest sees: manufacturer, product, version, serial, uuid."""
-        found: dict[str, str] = {}
-        for sysinfo in self._find("sysinfo"):
-            for entry in sysinfo.iterfind("system/entry"):
-                found[entry.get("name", "")] = entry.text or ""
-        return found
+        return self._kept.smbios
 
     def check(self) -> None:
         """Raise `UnheardError` if the text is not a domain document."""
@@ -362,13 +359,14 @@ class DomainXML:
         return found if found is not None else unheard(f"the domain XML has no <{path}>")
 
     def _first(self, path: str) -> Element | None:
-        return next(iter(self._find(path)), None)
+        found = self._find(path)
+        return found[0] if found else None
 
     def _find(self, path: str) -> Sequence[Element]:
         """Return the elements at one of the `PLACES`."""
         return self._kept.places.get(path, ())
 
-    @property
+    @cached_property
     def _kept(self) -> _Parts:
         if isinstance(self._parts, UnheardError):
             raise UnheardError(str(self._parts))
@@ -400,7 +398,9 @@ class DomainXML:
                         # A serial port and its console share an alias; the port comes first.
                         devices.setdefault(alias.get("name", ""), read_guest_device(item))
         status = root.attrib if root.tag == "domstatus" else {}
-        return _Parts(domain.attrib, status, places, read_settings(domain), devices)
+        # What takes many elements and is always read is not kept as elements.
+        nova, smbios = read_metadata(places.pop("metadata", ())), _smbios(places.pop("sysinfo", ()))
+        return _Parts(domain.attrib, status, places, read_settings(domain), devices, nova, smbios)
 
 
 def read_domain_xml(text: str) -> DomainXML:
@@ -429,6 +429,8 @@ class _Parts(NamedTuple):
     settings: Mapping[str, str]
     devices: Mapping[str, GuestDevice]
     """Alias → device."""
+    nova: NovaMetadata | None
+    smbios: Mapping[str, str]
 
 
 _UNREAD = re.compile(r"<feature policy='\w*' name='[\w.-]*'/>", re.ASCII)
@@ -454,6 +456,14 @@ def _kib(text: str | None, unit: str | None, what: str) -> int:
     if amount is None:
         raise UnheardError(f"the domain XML's {what} can't be read")
     return -(-amount // 1024)
+
+
+def _smbios(elements: Iterable[Element]) -> Mapping[str, str]:
+    return {
+        entry.get("name", ""): entry.text or ""
+        for element in elements
+        for entry in element.iterfind("system/entry")
+    }
 
 
 def _interface(element: Element) -> Interface:

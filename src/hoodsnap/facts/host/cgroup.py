@@ -233,7 +233,7 @@ class Cgroup(Fact):
             words = text.split()
             if _WHOLE.match(name) and file in USUAL_WEIGHTS and words:
                 # A group inside of the guest's has the weight that libvirt set, if there is one.
-                number = _number(words[1] if words[0] == "default" else words[0])
+                number = _number(words[1] if words[0] == "default" and words[1:] else words[0])
                 if file not in found or number not in USUAL_WEIGHTS[file]:
                     found[file] = number
         return found
@@ -327,8 +327,9 @@ class ControlGroups:
 
 def machine_of(name: str) -> tuple[int, str] | None:
     """Return the id and name of the domain in a group's name; None if the name has another form."""
-    plain = _ESCAPED.sub(lambda found: chr(int(found[1], 16)), name)
-    found = _NAMED.fullmatch(plain)
+    if "\\" in name:
+        name = _ESCAPED.sub(lambda found: chr(int(found[1], 16)), name)
+    found = _NAMED.fullmatch(name)
     return (int(found[1]), found[2]) if found is not None else None
 
 
@@ -363,7 +364,7 @@ def _limits(settings: Mapping[str, str], groups: re.Pattern[str] = _VCPU) -> Ite
 def _io_limits(file: str, text: str) -> Iterator[IoLimit]:
     """Read `254:0 rbps=1048576 wbps=max …` (version 2) or `254:0 1048576` (version 1)."""
     for line in text.splitlines():
-        disk, *words = line.split()
+        disk, *words = line.split() or [""]
         if not _DISK.fullmatch(disk) or not words:
             raise UnheardError("a limit in the control group can't be read")
         if file != "io.max":

@@ -33,6 +33,8 @@ CHECKED = 71
 DEFAULT_PRIORITY = 32768
 """Priority of a rule that was added without one. ovs-ofctl does not print it."""
 
+_AGE = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)s")
+
 DROP = "drop"
 """Actions of a rule that drops packets."""
 
@@ -49,6 +51,8 @@ class Rule(NamedTuple):
     actions: str
     packets: int
     """Number of packets that the rule has matched."""
+    age: float
+    """Seconds since it was added."""
 
     @property
     def words(self) -> str:
@@ -80,8 +84,11 @@ def rules_in(text: str) -> Iterator[Rule]:
         priority = whole(match.pop("priority", str(DEFAULT_PRIORITY)))
         table, packets = whole(told.get("table")), whole(told.get("n_packets"))
         cookie = _hexadecimal(told.get("cookie", ""))
-        if None not in (priority, table, packets, cookie):
-            yield Rule(table or 0, cookie or 0, priority or 0, match, actions.strip(), packets or 0)
+        if priority is None or table is None or packets is None or cookie is None:
+            continue
+        age = _AGE.fullmatch(told.get("duration", ""))
+        seconds = float(age[1]) if age is not None else 0.0
+        yield Rule(table, cookie, priority, match, actions.strip(), packets, seconds)
 
 
 def _pair(word: str) -> tuple[str, str]:

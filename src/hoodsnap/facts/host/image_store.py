@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 
 from pydantic import ValidationError
@@ -13,9 +13,11 @@ from hoodsnap.facts.fact import UnheardError, value_of
 from hoodsnap.facts.host.container_paths import read_container_paths
 from hoodsnap.facts.host.image import Image
 from hoodsnap.facts.host.instances_directory import BASE, FOLDER, OF_AN_IMAGE, Folder, FolderEntry
+from hoodsnap.facts.host.save_header import SaveHeader
 from hoodsnap.facts.process.process import Process
 
 _LISTING = re.compile(r"find (/.*?)/? -ls")
+_HEAD = re.compile(r"head -c \d+ (/.*)", re.DOTALL)
 
 
 class ImageStore:
@@ -31,6 +33,7 @@ class ImageStore:
         self._lines: dict[str, dict[str, object]] = {}  # path → line of a listing, not validated
         self._tops: list[str] = []
         self._looked: dict[str, FolderEntry | None] = {}
+        self._saves: dict[str, Answer] = {}  # path → the header of a file with saved memory
         self._read: dict[str, FolderEntry] = {}  # the lines that were needed, validated
         self._processes = tuple(processes)
 
@@ -53,6 +56,8 @@ class ImageStore:
                 infos[query.removeprefix("cat ").removesuffix("/disk.info")] = answer
             elif query.startswith("stat -L ") and answer.subject is not None:
                 store._look(answer, answer.subject)
+            elif found := _HEAD.fullmatch(query):
+                store._saves[found[1]] = answer
             elif found := _LISTING.fullmatch(query):
                 store._list(answer, found[1])
         for path, parts in said.items():
@@ -113,6 +118,17 @@ class ImageStore:
             raise UnheardError(f"{path}: {around.get('error') or 'it was not collected'}")
         return None
 
+    def save_header(self, path: str) -> tuple[SaveHeader, Answer] | None:
+        """Return the header of a file with saved memory; None if the file does not exist, or if an
+        older collector did not ask for it.
+
+        Raises `UnheardError` if the header could not be read.
+        """
+        answer = self._saves.get(path)
+        if answer is None or (answer.error is not None and answer.error.kind == "absent"):
+            return None
+        return value_of(answer, f"the header of {path}", SaveHeader), answer
+
     @cached_property
     def container_paths(self) -> Mapping[str, str]:
         """QEMU's path of each instances directory in which it has files open → its listed path."""
@@ -120,10 +136,14 @@ class ImageStore:
 
     def listed_path(self, path: str) -> str:
         """Return the listed path for a path that QEMU or a disk's header names."""
-        for name, top in self.container_paths.items():
-            if top != name and path.startswith(f"{name}/"):
+        for name, top in self._renamed:
+            if path.startswith(f"{name}/"):
                 return top + path.removeprefix(name)
         return path
+
+    @cached_property
+    def _renamed(self) -> Sequence[tuple[str, str]]:
+        return [(name, top) for name, top in self.container_paths.items() if top != name]
 
     def image(self, path: str | None) -> Image | None:
         """Return the image at a path; None if qemu-img was not run on it."""
@@ -133,6 +153,21 @@ class ImageStore:
         """Return the inode of the file that is listed at a path; None if the path is not listed."""
         ino = self._lines.get(path, {}).get("ino")
         return ino if isinstance(ino, int) else None
+
+    @cached_property
+    def flagged(self) -> Mapping[str, FolderEntry]:
+        """Path → file or folder with a flag that forbids to change it: immutable, append-only."""
+        listed = {
+            path: _entry(line)
+            for path, line in self._lines.items()
+            if line.get("immutable") is True or line.get("append_only") is True
+        }
+        alone = {
+            path: entry
+            for path, entry in self._looked.items()
+            if entry is not None and (entry.immutable or entry.append_only)
+        }
+        return listed | alone
 
     @property
     def tops(self) -> tuple[str, ...]:

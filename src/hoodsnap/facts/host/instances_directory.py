@@ -88,6 +88,14 @@ class FolderEntry(BaseModel):
     selinux: str | None = None
     """SELinux label; None without SELinux."""
 
+    immutable: bool | None = None
+    """True after `chattr +i`: not even root can change, rename or remove it. None if it was not
+    collected, or if the file system does not report it."""
+
+    append_only: bool | None = None
+    """True after `chattr +a`: a file can be opened for appending only, a folder's files can't be
+    renamed or removed. None as above."""
+
     target: str | None = None
     magic: str | None = None
     """The first 16 bytes in hexadecimal; None if they were not read."""

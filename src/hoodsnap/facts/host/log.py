@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -99,15 +99,17 @@ class Log(Fact):
     @cached_property
     def owner(self) -> str | None:
         """UUID of the VM whose start QEMU's log shows last; None if it shows no start."""
-        lines = value_of(self.said.get("qemu"), "QEMU's log", str).splitlines()
-        started = (line for line in reversed(lines) if line.startswith("-uuid "))
+        started = (line for line in reversed(self._all_lines) if line.startswith("-uuid "))
         return next((line.split()[-1].lower() for line in started), None)
+
+    @cached_property
+    def _all_lines(self) -> list[str]:
+        return value_of(self.said.get("qemu"), "QEMU's log", str).splitlines()
 
     @cached_property
     def _lines(self) -> list[str] | UnheardError:
         try:
-            lines = value_of(self.said.get("qemu"), "QEMU's log", str).splitlines()
-            owner = self.owner
+            lines, owner = self._all_lines, self.owner
         except UnheardError as reason:
             return reason
         if owner not in (None, self.uuid):
@@ -132,7 +134,7 @@ class Log(Fact):
         """`started` as a datetime; None if there is no such time."""
         return moment(self.started)
 
-    @property
+    @cached_property
     def start(self) -> Mapping[str, str]:
         """libvirt's notes at QEMU's last start: `qemu version`, `kernel`, `hostname`.
 
@@ -185,18 +187,19 @@ class Log(Fact):
         return next((line for line in reversed(self.nova) if " ERROR [" in line), None)
 
     @property
-    def _backwards(self) -> list[str]:
-        return self.lines[::-1]
+    def _backwards(self) -> Iterator[str]:
+        return reversed(self.lines)
 
-    @property
+    @cached_property
     def _since_start(self) -> list[str]:
-        starts = [at for at, line in enumerate(self.lines) if _START.match(line)]
-        return self.lines[starts[-1] :] if starts else self.lines
+        lines = self.lines
+        starts = (at for at in reversed(range(len(lines))) if _START.match(lines[at]))
+        return lines[next(starts, 0) :]
 
-    @property
+    @cached_property
     def _end(self) -> re.Match[str] | None:
-        ends = [found for line in self._since_start if (found := _END.match(line))]
-        return ends[-1] if ends else None
+        ends = (_END.match(line) for line in reversed(self._since_start))
+        return next((found for found in ends if found is not None), None)
 
 
 def last_complaint(lines: Sequence[str]) -> str | None:

@@ -33,11 +33,11 @@ _METADATA = re.compile(
     r"-A \S+-PREROUTING -d 169\.254\.169\.254/32 .*-j REDIRECT --to-ports (\d{1,5})\b"
 )
 
-_SOURCES = re.compile(r"-j SNAT --to-source ([\d.]+)")
-
 _CHAIN = re.compile(r"^:neutron-\S+-PREROUTING ", re.MULTILINE)
 
-_LISTENS = re.compile(r"^\s*\d+: 0+:([0-9A-F]{4}) ", re.MULTILINE)
+_LISTENS = re.compile(r"^ {0,9}\d{1,9}: 0{1,32}:([0-9A-F]{4}) ", re.MULTILINE)
+
+_SOURCE = re.compile(r"-A \S+-snat -o \S+ -j SNAT --to-source ([\d.]+)")
 
 
 class Namespace(NamedTuple):
@@ -100,11 +100,6 @@ class Namespace(NamedTuple):
         return int(found[1]) if found is not None else None
 
     @property
-    def sources(self) -> frozenset[str]:
-        """Addresses that it writes into packets on their way out (SNAT)."""
-        return frozenset(_SOURCES.findall(self._rules()))
-
-    @property
     def listens(self) -> Mapping[int, Answer]:
         """TCP port on which a program listens on all addresses → the answer that shows it.
 
@@ -131,6 +126,16 @@ class Namespace(NamedTuple):
         )
 
     @property
+    def macs(self) -> Mapping[str, str]:
+        """Name of each device → its MAC address, lower case."""
+        rows = value_of(self.said.get("address"), f"devices of {self.name}", list[dict[str, Any]])
+        return {
+            str(row.get("ifname")): mac.lower()
+            for row in rows
+            if isinstance(mac := row.get("address"), str)
+        }
+
+    @property
     def gateways(self) -> tuple[str, ...]:
         """The gateways of its default routes, IPv4."""
         rows = value_of(self.said.get("route"), f"routes of {self.name}", list[dict[str, Any]])
@@ -146,6 +151,11 @@ class Namespace(NamedTuple):
     def outwards(self) -> Mapping[str, str]:
         """Fixed IP → the floating IP that it writes into packets on their way out."""
         return dict(_OUTWARDS.findall(self._rules()))
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Addresses that it writes into all other packets that leave; empty without a rule."""
+        return tuple(_SOURCE.findall(self._rules()))
 
     def _rules(self) -> str:
         return value_of(self.said.get("nat"), f"translations of {self.name}", str)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
+from hoodsnap.facts.fact import unlocked
 from hoodsnap.facts.process.drive import Drive, nested, read_drives
 from hoodsnap.facts.quantity import LARGEST, size, whole
 
@@ -58,6 +59,7 @@ class Display(NamedTuple):
 _VNC_GUARDS = ("password", "password-secret", "tls", "tls-creds", "x509", "x509verify", "sasl")
 
 
+@unlocked
 @dataclass(frozen=True)
 class CommandLine:
     """The command line that one QEMU was started with."""
@@ -179,19 +181,22 @@ class CommandLine:
     @property
     def processor(self) -> str | None:
         """CPU model: `EPYC`, `host`; None without one."""
-        said = read_properties(self.last("cpu") or "", "model").get("model")
+        said = self._processor.get("model")
         return said if isinstance(said, str) else None
 
     @cached_property
     def cpu_features(self) -> Mapping[str, bool]:
         """Feature that was added to the CPU model → True, or taken from it → False."""
-        said = read_properties(self.last("cpu") or "", "model")
         switches = {"on": True, "off": False}
         return {
             name.replace("_", "-"): switches[value]
-            for name, value in said.items()
+            for name, value in self._processor.items()
             if isinstance(value, str) and value in switches
         }
+
+    @cached_property
+    def _processor(self) -> Properties:
+        return read_properties(self.last("cpu") or "", "model")
 
     @property
     def clock(self) -> str | None:
@@ -256,9 +261,14 @@ class CommandLine:
     @cached_property
     def nodes(self) -> Mapping[str, Properties]:
         """Name → properties of each block node, with nested objects: `{"cache": {"direct": …}}`."""
-        read = (read_properties(value, "driver") for value in self.options.get("blockdev", ()))
-        named = ((raw.get("node-name"), nested(raw)) for raw in read)
+        named = ((node.get("node-name"), node) for node in self._nodes)
         return {name: node for name, node in named if isinstance(name, str)}
+
+    @cached_property
+    def _nodes(self) -> Sequence[Properties]:
+        return [
+            nested(read_properties(value, "driver")) for value in self.options.get("blockdev", ())
+        ]
 
     @cached_property
     def macs(self) -> tuple[str, ...]:
@@ -284,7 +294,7 @@ class CommandLine:
         ]
         return read_drives(
             drives=[read_properties(value, "file") for value in self.options.get("drive", ())],
-            nodes=[read_properties(value, "driver") for value in self.options.get("blockdev", ())],
+            nodes=self._nodes,
             devices=[*self._devices, *self._floppies()],
             flash=frozenset(flash),
             plain=self._plain(),
@@ -406,6 +416,10 @@ def read_command_line(argv: Sequence[str]) -> CommandLine:
     return CommandLine(tuple(argv))
 
 
+_JSON = json.JSONDecoder()
+"""A reader that costs less than `json.loads`, for the twenty options of each guest."""
+
+
 def read_properties(text: str, implied: str = "") -> dict[str, object]:
     """Read the properties of one option: `key=value,…`, where `,,` is a literal comma, or JSON.
 
@@ -414,8 +428,10 @@ def read_properties(text: str, implied: str = "") -> dict[str, object]:
     """
     if text.startswith("{"):
         try:
-            found = json.loads(text)
+            found, end = _JSON.raw_decode(text)
         except (ValueError, RecursionError):  # truncated, or not JSON
+            return {}
+        if text[end:].strip(" \t\n\r"):
             return {}
         return found if isinstance(found, dict) else {}
     properties: dict[str, object] = {}

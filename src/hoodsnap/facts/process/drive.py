@@ -81,14 +81,14 @@ class Drive(NamedTuple):
 
 def read_drives(
     drives: Iterable[Properties],
-    nodes: Iterable[Properties],
+    nodes: Sequence[Properties],
     devices: Iterable[Properties],
     flash: frozenset[str],
     plain: Iterable[tuple[str, str]],
 ) -> tuple[Drive, ...]:
     """Return every disk: from `plain` options (`hda`, FILE), from `-drive`, and from `-blockdev`.
 
-    `flash` names the nodes that hold the firmware.
+    `nodes` are nested already (`nested`); `flash` names those that hold the firmware.
     """
     users: dict[str, Properties] = {}
     for device in devices:
@@ -98,7 +98,7 @@ def read_drives(
     return (
         *(_plain(option, image) for option, image in plain),
         *_of_drives(drives, users, flash),
-        *_of_nodes([nested(node) for node in nodes], users, flash),
+        *_of_nodes(nodes, users, flash),
     )
 
 

@@ -6,12 +6,23 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, TypeGuard
 
 from hoodsnap.bundle import Answer
 from hoodsnap.facts.fact import Fact, UnheardError, unheard, value_of
 from hoodsnap.facts.layer import QEMU, Layer
 from hoodsnap.facts.quantity import whole
+
+LIMITS = {
+    "bps": "total_bytes_sec",
+    "bps_rd": "read_bytes_sec",
+    "bps_wr": "write_bytes_sec",
+    "iops": "total_iops_sec",
+    "iops_rd": "read_iops_sec",
+    "iops_wr": "write_iops_sec",
+}
+"""QEMU's name of a disk's limit → libvirt's."""
 
 COMMAND = re.compile(r'"execute":\s*"([a-z-]+)"')
 
@@ -60,6 +71,9 @@ class BlockDevice(NamedTuple):
     """`ok`, `failed` or `nospace`; None if QEMU does not track it."""
     node: BlockNode | None
     """The image in it; None without a medium."""
+    limits: Mapping[str, int] = MappingProxyType({})
+    """libvirt's element in `<iotune>` → the limit in force, 0 for none; empty without a medium and
+    before QEMU 1.1."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -197,7 +211,13 @@ def _device(raw: Mapping[str, object]) -> BlockDevice:
         qdev=_maybe(raw, "qdev"),
         io_status=_maybe(raw, "io-status"),
         node=_node(medium) if isinstance(medium, dict) else None,
+        limits=_limits(medium) if isinstance(medium, dict) else {},
     )
+
+
+def _limits(medium: Mapping[str, object]) -> Mapping[str, int]:
+    read = {name: whole(medium.get(key)) for key, name in LIMITS.items()}
+    return {name: limit for name, limit in read.items() if limit is not None}
 
 
 def _node(raw: Mapping[str, object]) -> BlockNode:
