@@ -40,6 +40,11 @@ b_share_covered() { share_of | save share; mount -t tmpfs -o size=1m lab-cover "
 c_share_covered() { [ "$(stat -f -c %T "$(saved share)")" = tmpfs ] && running; }
 f_share_covered() { umount "$(saved share)"; }
 
+fault share-read-only vm-data "the host's mount of the share with the volumes is read-only; running guests keep their own" "nothing until the next start or attachment"
+b_share_read_only() { share_of | save share; mount -o remount,bind,ro "$(saved share)"; }
+c_share_read_only() { findmnt -n -o OPTIONS "$(saved share)" | grep -q '^ro,' && running; }
+f_share_read_only() { mount -o remount,bind,rw "$(saved share)"; }
+
 fault disk-emptied vm-stopped "the disk of a stopped guest is an empty qcow2 of the same size, without a backing file" "a start finds no operating system"
 b_disk_emptied() {
   local size; size=$(qemu-img info -U --output json "$(idir)/disk" | jq '."virtual-size"')

@@ -100,3 +100,8 @@ freezer() { echo "/sys/fs/cgroup/freezer$(awk -F: '$2 == "freezer" { print $3 }'
 b_group_frozen() { freezer | save group; echo FROZEN > "$(saved group)/freezer.state"; }
 c_group_frozen() { [ "$(cat "$(saved group)/freezer.state")" != THAWED ]; }
 f_group_frozen() { echo THAWED > "$(saved group)/freezer.state"; }
+
+fault aio-used-up - "fs.aio-max-nr is below what the host's programs have reserved" "nothing; the next start of a guest with io='native' disks fails"
+b_aio_used_up() { save most </proc/sys/fs/aio-max-nr; echo $(($(cat /proc/sys/fs/aio-nr) - 1)) >/proc/sys/fs/aio-max-nr; }
+c_aio_used_up() { [ "$(cat /proc/sys/fs/aio-max-nr)" -lt "$(cat /proc/sys/fs/aio-nr)" ]; }
+f_aio_used_up() { saved most >/proc/sys/fs/aio-max-nr; }

@@ -73,6 +73,8 @@ def test_kernel_files_are_kept_verbatim() -> None:
         "/proc/cpuinfo",
         "/proc/sys/kernel/pid_max",
         "/proc/sys/kernel/osrelease",
+        "/proc/sys/fs/aio-nr",
+        "/proc/sys/fs/aio-max-nr",
     }
 
 

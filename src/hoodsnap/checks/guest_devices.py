@@ -12,7 +12,7 @@ from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.database.instance import Instance
 from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.domain.guest_device import GuestDevice
-from hoodsnap.facts.fact import text
+from hoodsnap.facts.fact import known, text
 from hoodsnap.facts.process.command_line import CommandLine, Properties, read_properties
 from hoodsnap.facts.process.process import Process
 from hoodsnap.phrase import brief
@@ -120,8 +120,9 @@ def guest_device_differs(
 
     Authority: QEMU, for the devices that the guest has.
 
-    Traps: A device that was plugged in is not on the command line, and one that it plugged out is
-    not in the definition; kinds that nova ever plugged are not compared. libvirt names some devices
+    Traps: A device that was plugged in is not on the command line, and one that was plugged out is
+    not in the definition: kinds that nova ever plugged are not compared, nor are cards and disks
+    whose tap or file QEMU no longer has open. libvirt names some devices
     that QEMU builds in. Drivers of other machines have other names, and only known ones are
     compared.
 
@@ -159,7 +160,11 @@ def guest_device_differs(
         return
     apart = [*_settings(defined, argv.devices), *_boot(domain.xml.boot, defined, argv)]
     apart += _drives(domain, argv)
-    apart += _absent(defined, argv, instance)
+    apart += (
+        (name, "driver", "none", str(argv.devices[name].get("driver")))
+        for name, kind in _absent(defined, argv, instance)
+        if _is_plugged_in(name, kind, domain, process)
+    )
     if apart:
         name, what, ours, theirs = apart[0]
         more = f" (and {len(apart) - 1} more)" if len(apart) > 1 else ""
@@ -273,8 +278,9 @@ def _drives(domain: Domain, argv: CommandLine) -> Iterator[_Apart]:
 
 def _absent(
     defined: Mapping[str, GuestDevice], argv: CommandLine, instance: Instance | None
-) -> Iterator[_Apart]:
-    """Yield devices that QEMU alone has, of kinds that nova never plugged out.
+) -> Iterator[tuple[str, str]]:
+    """Yield name and kind of devices that QEMU alone was started with, of kinds that nova never
+    plugged out.
 
     One that only the definition has was plugged in, if not by nova then by hand.
     """
@@ -288,7 +294,28 @@ def _absent(
             continue
         kind = "disk" if "drive" in given else "interface" if "mac" in given else ""
         if kind not in plugged and not name.startswith(UNPLUGGED):
-            yield name, "driver", "none", str(given.get("driver"))
+            yield name, kind
+
+
+def _is_plugged_in(name: str, kind: str, domain: Domain, process: Process) -> bool:
+    """True if QEMU still has what a card or disk of its command line is connected to.
+
+    The command line keeps a device that was plugged out, by whomever. Other devices are taken to be
+    there.
+    """
+    given = process.argv.devices[name]
+    if kind == "interface":
+        cards = domain.xml.interfaces
+        if str(given.get("mac")).lower() in [card.mac for card in cards]:
+            return True  # under another alias
+        taps = known(lambda: process.taps)
+        return taps is not None and len(taps) > len(cards)
+    if kind == "disk":
+        files = known(lambda: process.files) or ()
+        drives = known(lambda: process.disks) or ()
+        sources = [drive.source for drive in drives if drive.name == given.get("drive")]
+        return any(file.path in sources for file in files)
+    return True
 
 
 def _plugged(instance: Instance | None) -> frozenset[str] | None:

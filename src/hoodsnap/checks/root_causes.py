@@ -65,6 +65,8 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
     ),
     # Every volume of the share is the same finding.
     "share-not-mounted": ("mount-differs-in-qemu", "volume-share-differs", "volume-disk-differs"),
+    # A file system that the kernel made read-only fails each write, and nova can't write there.
+    "mount-read-only": ("io-error-paused", "paused-or-crashed-guest", "nova-folder-not-writable"),
     # Whatever is on a full file system fails at its next write.
     "file-system-full": (
         "io-error-paused",

@@ -56,6 +56,10 @@ OF_PS = (
 """Files that ps and top read besides those of the processes."""
 
 
+AIO = ("/proc/sys/fs/aio-nr", "/proc/sys/fs/aio-max-nr")
+"""Files with what is reserved of the host's asynchronous I/O, and the limit."""
+
+
 def nova_host_name(configuration: Configuration) -> str:
     """Return nova's name for this host, as in `instances.host`, the API and neutron's bindings."""
     return configuration.get("DEFAULT", {}).get("host") or socket.gethostname()
@@ -99,7 +103,7 @@ def _ask_view(recorder: Recorder) -> None:
     """Ask for the collector's account, namespaces and mounts: a container sees other files."""
     recorder.ask("host", "id", lambda: run(["id"]).strip())
     recorder.ask("host", "readlink /proc/self/ns/*", _namespaces)
-    for path in ("/proc/self/mountinfo", "/proc/meminfo", *OF_PS):
+    for path in ("/proc/self/mountinfo", "/proc/meminfo", *OF_PS, *AIO):
         recorder.ask("kernel", path, _content(path))
 
 

@@ -24,6 +24,8 @@ OF_THE_HOST = (
     "sys/kernel/pid_max",
     "sys/kernel/osrelease",
     "sys/kernel/random/boot_id",
+    "sys/fs/aio-nr",
+    "sys/fs/aio-max-nr",
     "locks",
 )
 MOST_ENTRIES = 100_000

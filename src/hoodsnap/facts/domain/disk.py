@@ -62,6 +62,8 @@ class Disk(NamedTuple):
     """Cache mode that libvirt was given: `none`, `writeback` …; None if QEMU decides."""
     login: Secret | None = None
     """Secret for the disk's storage; None if the storage asks for none."""
+    io: str | None = None
+    """How QEMU waits for the disk: `native`, `threads` or `io_uring`; None if QEMU decides."""
     copied_to: str | None = None
     """Place of the file or device to which a running job copies the disk; None without a copy."""
 
@@ -149,6 +151,7 @@ def read_disk(element: Element) -> Disk:
         ),
         cache=None if driver is None else driver.get("cache"),
         login=_login(element),
+        io=None if driver is None else driver.get("io"),
         copied_to=_copied_to(element.find("mirror")),
     )
 

@@ -128,6 +128,11 @@ class Mount(NamedTuple):
     """`nfs4`, `ext4` …"""
     source: str
     """`10.0.0.5:/volumes`, `/dev/vda`."""
+    read_only: bool = False
+    """True if nothing can be written through this mount."""
+    read_only_system: bool = False
+    """True if nothing can be written through any mount of the file system: it was mounted like
+    this, or an error made it so."""
 
 
 class LogicalVolume(NamedTuple):
@@ -416,7 +421,13 @@ def _mount(line: str) -> Mount | None:
     fields, rest = before.split(" "), after.split(" ")
     if not separator or len(fields) < 6 or len(rest) < 2:
         return None
-    return Mount(_unescaped(fields[4]), fields[2], rest[0], _unescaped(rest[1]))
+    own = "ro" in fields[5].split(",")
+    system = "ro" in (rest[2].split(",") if len(rest) > 2 else ())
+    return Mount(
+        *(_unescaped(fields[4]), fields[2], rest[0], _unescaped(rest[1])),
+        read_only=own or system,
+        read_only_system=system,
+    )
 
 
 def _unescaped(field: str) -> str:

@@ -22,6 +22,9 @@ LISTENERS = "ss -Hltnp"
 
 PCI_DEVICES = "ls /sys/bus/pci/devices"
 
+AIO_USED, AIO_MOST = "/proc/sys/fs/aio-nr", "/proc/sys/fs/aio-max-nr"
+"""Files with the number of events of asynchronous I/O that programs reserved, and its limit."""
+
 
 class Listener(NamedTuple):
     """A TCP socket that listens for connections."""
@@ -108,6 +111,18 @@ class Hypervisor:
         """Addresses of the PCI devices that the host has now."""
         answer = self.answer("kernel", PCI_DEVICES)
         return frozenset(value_of(answer, PCI_DEVICES, list[str]))
+
+    @cached_property
+    def aio_events(self) -> tuple[int, int]:
+        """Number of events of asynchronous I/O that programs of the host have reserved, and the
+        largest number that they may reserve together."""
+        used, most = (
+            whole(value_of(self.answer("kernel", path), path, str).strip())
+            for path in (AIO_USED, AIO_MOST)
+        )
+        if used is None or most is None:
+            raise UnheardError(f"{AIO_USED}: no number was read")
+        return used, most
 
     @cached_property
     def rooms(self) -> Mapping[str, FreeSpace]:

@@ -1,0 +1,68 @@
+"""Limits of the host's kernel that stop the next start of a guest."""
+
+from __future__ import annotations
+
+from tests.conftest import RecordedHost
+
+from hoodsnap.bundle import Answer
+from hoodsnap.redaction.pseudonyms import Pseudonyms
+from hoodsnap.redaction.redactor import Redactor
+
+
+def reserve(host: RecordedHost, used: int, most: int) -> None:
+    """Add what the kernel says of asynchronous I/O."""
+    raw = host.last("kernel", "/proc/meminfo").model_dump(exclude={"value", "error"})
+    for name, number in (("aio-nr", used), ("aio-max-nr", most)):
+        host.add(Answer(**raw | {"query": f"/proc/sys/fs/{name}", "value": f"{number}\n"}))
+
+
+def test_asynchronous_io_used_up(host: RecordedHost) -> None:
+    reserve(host, 65000, 65536)
+
+    [finding] = host.report().findings
+    assert (finding.check.name, finding.severity.word) == ("asynchronous-io-used-up", "warning")
+    assert finding.headline == (
+        "vm has 536 of 65536 events of asynchronous I/O left, and the next guest with disks like"
+        " those of vm-bfv and vm-data takes 1024"
+    )
+
+
+def test_more_is_reserved_than_the_limit_allows(host: RecordedHost) -> None:
+    reserve(host, 2048, 2047)
+
+    [headline] = host.headlines()
+    assert headline.startswith("vm has 0 of 2047 events")
+
+
+def test_an_older_qemu_needs_less(host: RecordedHost) -> None:
+    reserve(host, 65000, 65536)
+    host.set("host", "qemu-system-x86_64 --version", "QEMU emulator version 4.2.1")
+    assert host.headlines() == []
+
+    reserve(host, 65409, 65536)
+    [headline] = host.headlines()
+    assert headline.endswith("takes 128")
+
+
+def test_enough_for_one_more_guest(host: RecordedHost) -> None:
+    reserve(host, 65536 - 1024, 65536)
+
+    assert host.findings() == []
+
+
+def test_a_host_without_native_disks(host: RecordedHost) -> None:
+    for name in ("vm-bfv", "vm-data"):
+        for option in ("", "--inactive "):
+            query = f"virsh dumpxml {option}{host.domain(name)}"
+            text = host.last("libvirt", query).value
+            host.set("libvirt", query, text.replace(" io='native'", " io='threads'"))
+    reserve(host, 65536, 65536)
+
+    assert not any("asynchronous-io" in line for line in host.findings())
+
+
+def test_the_limit_is_kept_in_a_redacted_bundle(host: RecordedHost) -> None:
+    reserve(host, 65536, 65536)
+    host.bundle = Redactor(Pseudonyms(b"k" * 32), [host.bundle]).bundle(host.bundle)
+
+    assert any("asynchronous-io-used-up" in line for line in host.findings())
