@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from tests.conftest import RecordedHost, changes
@@ -69,7 +70,8 @@ def test_an_old_nova_compute_that_reports_is_not_to_be_deleted(host: RecordedHos
 def test_a_record_that_nova_does_not_refuse(host: RecordedHost, cells: dict[str, int]) -> None:
     """The previous release, a host that is forced down, a deleted record, and one that hides all
     others from nova."""
-    _add(host, **{"version": 52, "last_seen_up": _days_ago(host, 30), **cells})
+    values: dict[str, Any] = {"version": 52, "last_seen_up": _days_ago(host, 30), **cells}
+    _add(host, **values)
 
     assert host.findings() == []
 
@@ -117,7 +119,7 @@ def test_service_record_left(host: RecordedHost, binary: str) -> None:
 @pytest.mark.parametrize(
     "cells", [{"disabled": 1}, {"forced_down": 1}, {"deleted": 99}, {"last_seen_up": None}]
 )
-def test_a_service_that_may_rest(host: RecordedHost, cells: dict[str, object]) -> None:
+def test_a_service_that_may_rest(host: RecordedHost, cells: dict[str, Any]) -> None:
     _add(host, **cells)
 
     assert host.findings() == []
