@@ -247,6 +247,8 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
     "clocks-apart": ("service-report-in-future",),
     # Another server's request spec has another flavor and image.
     "row-of-another-instance": ("request-spec-skew",),
+    # nova's copy of an image's properties was changed; the request spec has the old ones.
+    "image-record-differs": ("request-spec-skew",),
     # The host was moved into another zone, which the request names.
     "request-spec-skew": ("availability-zone-differs",),
     # The disk's header names another base image than the one QEMU uses.
