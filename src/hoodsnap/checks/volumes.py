@@ -360,7 +360,7 @@ def volume_size_mismatch(guest: Guest, domain: Domain) -> Problems:
 
         openstack catalog show compute
         token=$(openstack token issue -f value -c id)
-        curl -H "X-Auth-Token: $token" -H "OpenStack-API-Version: compute 2.51" -H "Content-Type: application/json" -d '{"events": [{"name": "volume-extended", "server_uuid": "UUID", "tag": "EXTENDED"}]}' NOVA/os-server-external-events
+        curl -H "X-Auth-Token: $token" -H "openstack-api-version: compute 2.51" -H "Content-Type: application/json" -d '{"events": [{"name": "volume-extended", "server_uuid": "UUID", "tag": "EXTENDED"}]}' NOVA/os-server-external-events
 
     It worked if both sizes are the same (GiB in cinder, bytes on the host):
 
