@@ -391,8 +391,9 @@ def port_guest_mismatch(
     """The guest's network cards do not match neutron's ports for it.
 
     A card without a port is cut off, or uses an address that neutron gives to another port. A port
-    without a card is an address that the guest does not have (a warning, if it has other cards). Causes: a port was
-    deleted while in use, the guest did not release its card, an attachment stopped half way.
+    without a card is an address that the guest does not have (a warning, if it has other cards).
+    Causes: a port was deleted while in use, the guest did not release its card, an attachment
+    stopped half way.
 
     Authority: libvirt, for the cards; neutron, for the ports.
 
