@@ -248,7 +248,7 @@ FOUND = {
     "db-image-bus": ["warning image-record-differs of vm-stopped"],
     "trait-left": ["warning disabled-trait-left of "],
     "aggregate-lost": ["warning placement-aggregates-differ of "],
-    "service-clock-ahead": ["warning service-state-skew of "],
+    "service-clock-ahead": ["error service-report-in-future of "],
     "cinder-volume-down": ["warning volume-backend-down of "],
 }
 """Fault → the findings that must follow, worst first, then by guest."""

@@ -202,3 +202,21 @@ b_request_forced() {
 }
 c_request_forced() { row "select spec from nova_api.request_specs where instance_uuid = '$u'" | has compute-old; }
 f_request_forced() { "${MYSQL[@]}" nova_api <"$S/spec.sql"; }
+
+fault soft-deleted-forever vm-stopped "the server was soft-deleted 40 days ago, and nova-compute has no reclaim_instance_interval" "nothing: it keeps its disk, port and allocation"
+b_soft_deleted_forever() {
+  row "select concat('vm_state=', quote(vm_state), ', deleted_at=', quote(deleted_at), ', updated_at=', quote(updated_at)) from nova.instances where uuid='$u'" | save before
+  row "update nova.instances set vm_state='soft-delete', deleted_at=utc_timestamp()-interval 40 day, updated_at=utc_timestamp()-interval 40 day where uuid='$u'"
+}
+c_soft_deleted_forever() { [ "$(vm_state)" = soft-delete ]; }
+f_soft_deleted_forever() { row "update nova.instances set $(saved before) where uuid='$u'"; }
+
+fault old-compute-record - "nova has the record of a nova-compute of Victoria, whose host was scrapped years ago" "nova's services don't start again (TooOldComputeService)"
+b_old_compute_record() { row "insert into nova.services (created_at,updated_at,host,\`binary\`,topic,report_count,disabled,deleted,last_seen_up,forced_down,version,uuid) values ('2021-03-01 10:00:00','2023-06-01 10:00:00','vm-old','nova-compute','compute',918233,0,0,'2023-06-01 10:00:00',0,52,uuid())"; }
+c_old_compute_record() { [ "$(row "select count(*) from nova.services where host='vm-old' and deleted=0")" = 1 ]; }
+f_old_compute_record() { row "delete from nova.services where host='vm-old'"; }
+
+fault compute-record-left - "nova has the record of a nova-compute of this release, whose host was scrapped years ago" "nothing: it is listed as down"
+b_compute_record_left() { row "insert into nova.services (created_at,updated_at,host,\`binary\`,topic,report_count,disabled,deleted,last_seen_up,forced_down,version,uuid) select '2021-03-01 10:00:00','2023-06-01 10:00:00','vm-left','nova-compute','compute',918233,0,0,'2023-06-01 10:00:00',0,max(version),uuid() from nova.services where deleted=0"; }
+c_compute_record_left() { [ "$(row "select count(*) from nova.services where host='vm-left' and deleted=0")" = 1 ]; }
+f_compute_record_left() { row "delete from nova.services where host='vm-left'"; }

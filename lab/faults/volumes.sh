@@ -171,3 +171,13 @@ fault volume-migrating vm-data "cinder has been migrating the volume for nine ho
 b_volume_migrating() { keep_volume_time; set_volume "migration_status='migrating', updated_at=utc_timestamp() - interval 9 hour"; }
 c_volume_migrating() { volume_is "migration_status='migrating'"; }
 f_volume_migrating() { set_volume "migration_status=NULL, updated_at='$(saved at)'"; }
+
+fault volume-extend-unheard vm-data "the volume was extended to 5 GiB in cinder and on the share, but nova never received the event" "the guest keeps a disk of 1 GiB until its next start"
+mapped_size() { row "select volume_size from nova.block_device_mapping where volume_id='$(saved vol)' and deleted=0"; }
+b_volume_extend_unheard() { vol_of | save vol; truncate -s 5G "/srv/hoodlab-nfs/volume-$(saved vol)"; set_volume "size=5"; }
+c_volume_extend_unheard() { volume_is "size=5" && [ "$(mapped_size)" = 1 ]; }
+f_volume_extend_unheard() {
+  virsh blockresize "$u" "$(virsh domblklist "$u" | awk '/volume-/ { print $1; exit }')" 1G >/dev/null
+  truncate -s 1G "/srv/hoodlab-nfs/volume-$(saved vol)"; set_volume "size=1"
+  row "update nova.block_device_mapping set volume_size=1 where volume_id='$(saved vol)' and deleted=0"
+}

@@ -12,6 +12,7 @@ from tests.conftest import RecordedHost, changes, healthy_report
 from hoodsnap.bundle import Answer, Failure
 from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host
+from hoodsnap.render.overview import rows
 
 CONF = "/etc/nova/nova.conf"
 OTHER = "88888888-0000-4000-8000-000000000000"
@@ -105,6 +106,7 @@ def named(host: RecordedHost) -> set[str]:
 
 
 def test_host_identity_changed(host: RecordedHost) -> None:
+    _reported(host, -timedelta(hours=1))
     rename(host, "vm.example.org")
 
     [finding] = [f for f in host.report().findings if f.check.name == "host-identity-changed"]
@@ -114,6 +116,26 @@ def test_host_identity_changed(host: RecordedHost) -> None:
     assert (
         finding.headline == f"Host vm.example.org runs {_servers()} guests that nova has on host vm"
     )
+
+
+def test_a_new_host_name_that_nova_compute_has_not_read_yet(host: RecordedHost) -> None:
+    rename(host, "vm.example.org")
+
+    found = host.found("host-identity-changed")
+    assert found.headline == (
+        "nova.conf has the host name vm.example.org, but nova-compute still runs as vm, with"
+        f" {_servers()} guests; it takes the new name when it starts again"
+    )
+    assert str(found.evidence[1]).startswith("service reports host = vm, last_seen_up = ")
+
+
+def test_servers_of_a_renamed_host_did_not_move(host: RecordedHost) -> None:
+    rename(host, "vm.example.org")
+
+    report = host.report()
+    stopped = [it for it in report.cloud.guests if it.uuid == host.uuid("vm-stopped")]
+    [row] = rows(report, stopped)
+    assert row.verdict == "on host vm in nova; switched off here"
 
 
 @pytest.mark.parametrize("damaged", [{}, [], 7, None])

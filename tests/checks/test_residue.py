@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from tests.conftest import RecordedHost, changes
 from hoodsnap.bundle import Answer
 
 OLD = "2026-01-01 00:00:00"
+KEPT = "shelved-or-soft-deleted-residue"
 
 
 def _part(host: RecordedHost, name: str, query: str, value: object) -> None:
@@ -51,6 +53,7 @@ def test_shelved_or_soft_deleted_residue(host: RecordedHost) -> None:
     assert host.headlines() == [
         "vm-shelved is shelved_offloaded in nova, but host vm still has its folder",
     ]
+    assert changes(finding) == []
 
 
 def test_shelved_or_soft_deleted_residue_is_an_error_if_it_runs(host: RecordedHost) -> None:
@@ -85,23 +88,59 @@ def _soft_delete(host: RecordedHost, since: str, interval: str | None) -> None:
     host.set("host", "/etc/nova/nova.conf", conf | {"DEFAULT": options})
 
 
+def _kept(host: RecordedHost) -> list[str]:
+    return [line for line in host.findings() if line.startswith(KEPT)]
+
+
 def test_an_overdue_soft_deletion(host: RecordedHost) -> None:
     _soft_delete(host, OLD, "3600")
 
-    assert host.findings() == [
+    assert _kept(host) == [
         f"shelved-or-soft-deleted-residue of vm-stopped: instance reports vm_state = soft-delete,"
         f" deleted_at = {OLD}; nova.conf reports reclaim_instance_interval = 3600"
     ]
-    [headline] = host.headlines()
+    headline = host.found(KEPT).headline
     assert headline.startswith("vm-stopped has been soft-deleted since 2026-01-01 00:00 (")
     assert headline.endswith("), but host vm should have reclaimed it after 1 h")
 
 
-@pytest.mark.parametrize("interval", [None, "0", "9999999999"])
+@pytest.mark.parametrize("interval", [None, "0"])
+def test_a_soft_deletion_that_nova_compute_never_ends(
+    host: RecordedHost, interval: str | None
+) -> None:
+    _soft_delete(host, OLD, interval)
+
+    found = host.found(KEPT)
+    assert found.severity.word == "note"
+    assert str(found.evidence[-1]) == "nova.conf reports reclaim_instance_interval = 0"
+    assert found.headline.endswith("), but host vm never reclaims such servers")
+    uuid = host.uuid("vm-stopped")
+    assert changes(found) == [
+        f"openstack server restore {uuid}",
+        f"openstack server delete --force {uuid}",
+    ]
+
+
+@pytest.mark.parametrize("interval", ["9999999999", "{}", "-"])
 def test_a_soft_deletion_that_waits_for_its_time(host: RecordedHost, interval: str | None) -> None:
     _soft_delete(host, OLD, interval)
 
-    assert host.findings() == []
+    assert _kept(host) == []
+
+
+def test_a_soft_deletion_of_this_day_is_not_reported_yet(host: RecordedHost) -> None:
+    since = host.bundle.started - timedelta(hours=23)
+    _soft_delete(host, f"{since:%Y-%m-%d %H:%M:%S}", None)
+
+    assert _kept(host) == []
+
+
+def test_a_soft_deletion_without_a_nova_conf_is_not_judged(host: RecordedHost) -> None:
+    host.row("instances", host.uuid("vm-stopped"), vm_state="soft-delete", deleted_at=OLD)
+    host.drop(lambda answer: answer.query != "/etc/nova/nova.conf")
+
+    assert _kept(host) == []
+    assert "nova.conf was not collected" in {skip.reason for skip in host.report().skips}
 
 
 def test_rescue_residue(host: RecordedHost) -> None:

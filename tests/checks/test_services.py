@@ -325,32 +325,6 @@ def test_an_agent_that_is_disabled(served: RecordedHost, name: str) -> None:
     assert changes(finding) == [f"openstack network agent set --enable {agent}"]
 
 
-def _unheard(host: RecordedHost, name: str, seconds: float) -> None:
-    """Let neutron count an agent as dead, whose last report is so old."""
-    query = "GET /v2.0/agents?host=vm"
-    answer = host.last("neutron", query)
-    last = f"{answer.at - timedelta(seconds=seconds):%Y-%m-%d %H:%M:%S}"
-    old = {"alive": False, "heartbeat_timestamp": last}
-    agents = [row | old if row["binary"] == name else row for row in answer.value["agents"]]
-    host.set("neutron", query, {"agents": agents})
-
-
-@pytest.mark.parametrize("name", ["neutron-l3-agent", "neutron-metadata-agent"])
-def test_an_agent_that_runs_but_does_not_report(served: RecordedHost, name: str) -> None:
-    _unheard(served, name, 300)
-
-    [finding] = served.report().findings
-    assert finding.headline.startswith(f"{name} runs, but has not reported to neutron since ")
-    assert finding.headline.endswith("(5 min)")
-    assert changes(finding) == [f"systemctl restart {name}"]
-
-
-def test_an_agent_that_has_just_restarted_has_not_reported_yet(served: RecordedHost) -> None:
-    _unheard(served, "neutron-l3-agent", 100)
-
-    assert found(served) == []
-
-
 def test_an_agent_that_neutron_has_noticed_is_one_finding() -> None:
     host = RecordedHost(load(FAULTS / "ovs-agent-down.json.zst"))
 

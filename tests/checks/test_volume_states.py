@@ -41,7 +41,7 @@ def test_volume_stuck(host: RecordedHost) -> None:
     assert named(host) == ["volume-stuck of vm-data"]
     assert host.headlines() == [
         "vm-data's volume data-vol has been detaching since 2026-11-21 08:00 (4 d 10 h); nova and"
-        " the guest still have it, cinder's attachment is attached"
+        " the guest have it, its attachment is attached"
     ]
     advised = commands(host, "volume-stuck")
     assert f"openstack volume set --state in-use {volume}" in advised

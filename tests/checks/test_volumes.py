@@ -304,6 +304,23 @@ def test_volume_size_mismatch_is_a_note_if_larger(host: RecordedHost) -> None:
     assert changes(found) == [f"openstack volume set --size 2 {volume}"]
 
 
+def test_volume_size_mismatch_if_nova_did_not_carry_out_an_extension(host: RecordedHost) -> None:
+    volume, _ = host.volume("vm-data")
+    volume_says(host, volume, size=5)
+    [path] = {image.path for image in host.guest("vm-data").images or () if volume in image.path}
+    host.image(path, lambda layers: layers[0].update({"virtual-size": 5 << 30}))
+
+    found = host.found("volume-size-mismatch")
+    assert found.severity.word == "note"
+    assert found.headline == (
+        "vm-data's volume data-vol has 1 GiB in nova's record, but 5 GiB in cinder and on its host"
+    )
+    [event] = changes(found)
+    assert event.startswith('curl -H "X-Auth-Token: $token"')
+    uuid = host.uuid("vm-data")
+    assert f'"name": "volume-extended", "server_uuid": "{uuid}", "tag": "{volume}"' in event
+
+
 def sized(host: RecordedHost, size: int) -> None:
     """Make vm-data's volume a device of this many bytes, known to cinder."""
     cinder = [answer for answer in host.bundle.answers if answer.layer == "cinder"]

@@ -104,6 +104,7 @@ DANGERS = (
         (
             "evacuated-guest-still-running",
             "host-identity-changed",
+            "compute-record-too-old",
             "evacuation-record-armed",
             "live-migration-half-done",
             "base-image-reapable",

@@ -463,9 +463,10 @@ def _own_copy(guest: Guest, image: GlanceImage, instance: Instance) -> Iterator[
         if name == CHANGED_LATER and own is not None:
             continue
         then = _at_next_start(guest, name, own)
+        rest = then or ", which has not changed it since"
         yield problem(
             f"{title} has {f'{name} {own}' if own is not None else f'no {name}'}, but it is "
-            f"{value} in glance, which has not changed it since{then or ''}",
+            f"{value} in glance{rest}",
             derives(instance, "image_copy", **{name: own}),
             derives(image, "properties", **{name: value}),
             severity=Severity.WARNING if then else Severity.NOTE,
@@ -541,7 +542,7 @@ def _at_next_start(guest: Guest, name: str, own: str | None) -> str | None:
         return (
             None  # the bus that was chosen at the first start counts, whatever the image asks for
         )
-    return f"; its next start through nova moves disk {root.target} from bus {root.bus} to {own}"
+    return f"; the next start moves disk {root.target} to bus {own}"
 
 
 def _is_local(instance: Instance) -> bool:

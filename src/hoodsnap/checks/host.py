@@ -38,10 +38,11 @@ LATE = 30
 def host_identity_changed(host: Host, cloud: Cloud) -> Problems:
     """The host's name differs from the name under which nova knows it.
 
-    nova finds a host's servers by the host's name alone. Under a new name the host starts as an
-    empty one: the servers stay with the old name, and no nova-compute manages them. Before Liberty,
-    a starting nova-compute destroys every guest whose record names another host; from 2023.1 on it
-    refuses to start.
+    nova finds a host's servers by the host's name alone. nova-compute reads its name when it
+    starts: one that still runs under the old name manages its servers as before. Under a new name
+    it starts as an empty host: the servers stay with the old name, and no nova-compute manages
+    them. Before Liberty, a starting nova-compute destroys every guest whose record names another
+    host; from 2023.1 on it refuses to start.
 
     Authority: The host name in the guests' records and allocations, which is the old name.
 
@@ -57,8 +58,10 @@ def host_identity_changed(host: Host, cloud: Cloud) -> Problems:
         grep ^host /etc/nova/nova.conf
         openstack compute service list --service nova-compute
 
-    Then give the host its old name back (`host` in nova.conf), while nova-compute is stopped. The
-    old name is the one that the servers of the host have in nova.
+    The old name is the one that the servers of the host have in nova. If nova lists the service of
+    the old name as up, nova-compute still runs under that name: correct the name (`host` in
+    nova.conf) at once, and do not stop nova-compute for it. If that service is down, correct the
+    name while nova-compute is stopped, and start it then.
 
     Not yet: Do not start or restart nova-compute before the old name is back. Do not run `openstack
     compute service delete` or `nova-manage placement audit --delete`. Do not delete `compute_id`.
@@ -106,7 +109,26 @@ def _guests_elsewhere(guests: Iterable[Guest], host: Host, name: str) -> Problem
         own = _own_name(host, name).and_so(guests_of_another=there.total())
         [other] = there
         headline = f"Host {name} runs {there.total()} guests that nova has on host {other}"
+        active = _active_service(host, other)
+        if active is not None:
+            headline = (
+                f"nova.conf has the host name {name}, but nova-compute still runs as {other}, with "
+                f"{there.total()} guests; it takes the new name when it starts again"
+            )
+            shown.insert(0, says(active, host=other, last_seen_up=active.last_seen_up))
         return problem(headline, own, *shown[:SHOWN])
+    return None
+
+
+def _active_service(host: Host, other: str) -> Service | None:
+    """Return the service of the host's old name if it reports; None if it does not, or if the host
+    reports under its new name too."""
+    if known(lambda: host.records.services_of(host.nova_name)) != ():
+        return None
+    for service in known(lambda: host.records.services_of(other)) or ():
+        silent = known(lambda one=service: seconds_silent(host, one))  # type: ignore[misc]
+        if silent is not None and abs(silent) <= DOWN_TIME + LATE:
+            return service
     return None
 
 

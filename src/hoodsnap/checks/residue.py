@@ -25,6 +25,9 @@ from hoodsnap.phrase import lasting, place, several
 
 HOUR = 3600.0
 
+DAY = 86_400.0
+"""Seconds after which a soft deletion that nothing ends is reported: until then, it may be new."""
+
 _OWN_DISK = re.compile(rf"/{UUID.pattern}/disk[^/]*$")
 """Path of a disk in a guest's folder, managed by nova."""
 
@@ -38,10 +41,15 @@ def shelved_or_soft_deleted_residue(
     Unshelving creates a new guest from the snapshot on any host. A domain that is left here has the
     same UUID, the same addresses and an older disk. A domain that still runs is an error.
 
+    nova-compute deletes a soft-deleted server after `reclaim_instance_interval`, an option of its
+    own nova.conf. At 0, the default, it never does (a note): only nova-api has, or had, the option.
+    The server keeps its disk, volumes, ports and allocation.
+
     Authority: nova's record, for what should be; libvirt and the disk images, for what is here.
 
     Traps: Before a server is offloaded it is `shelved`, with its domain off
-    (`shelved_offload_time`; -1 means never). A soft-deleted server stays for its configured time.
+    (`shelved_offload_time`; -1 means never). A soft-deleted server stays for its configured time,
+    or for a day where none is configured.
 
     Next: Check the server's history, and what is on this host:
 
@@ -50,11 +58,25 @@ def shelved_or_soft_deleted_residue(
         ls -l INSTANCES_PATH/UUID
 
     Then leave a shelved server's remains alone until it was unshelved and its owner has confirmed
-    that its data are complete: the remains may be the only copy. For a soft-deleted server, find
-    out in nova-compute's log why it was not reclaimed.
+    that its data are complete: the remains may be the only copy.
+
+    If nova-compute should have deleted a soft-deleted server, find out in its log why it did not.
+
+    If its owner needs a soft-deleted server, restore it, which starts its guest:
+
+        openstack server restore SOFT_DELETED
+
+    If its owner confirms that nobody needs it, delete it, which can't be undone:
+
+        openstack server delete --force SOFT_DELETED
+
+    It worked if the server is ACTIVE, or if nova does not find it:
+
+        openstack server show SOFT_DELETED -c status
 
     Not yet: Do not delete the shelve snapshot in glance. Do not remove the folder. Do not run
-    `virsh undefine`.
+    `virsh undefine`. Do not set `reclaim_instance_interval` on the host before the owners of all
+    soft-deleted servers were asked: nova-compute then deletes each one that is older.
 
     Source: nova compute/manager.py `_shelve_offload_instance`, `_reclaim_queued_deletes`; nova bug
     1732428.
@@ -73,6 +95,7 @@ def shelved_or_soft_deleted_residue(
                 says(record, vm_state=record.vm_state),
                 *left,
                 severity=Severity.ERROR if runs else Severity.WARNING,
+                SOFT_DELETED="",
             )
     elif record.vm_state == "soft-delete" and guest.is_here and instance is not None:
         yield from _overdue(guest, host, instance)
@@ -87,20 +110,32 @@ def _left(guest: Guest, host: Host) -> Iterator[Evidence]:
 
 
 def _overdue(guest: Guest, host: Host, instance: Instance) -> Iterator[Problem]:
-    """Report a soft deletion that is overdue; nova-compute checks every minute."""
+    """Report a soft deletion that is overdue, or that nova-compute never completes.
+
+    nova-compute looks every minute for servers that were soft-deleted long enough ago.
+    """
     interval = whole(host.option("DEFAULT", "reclaim_instance_interval", "0"))
     since, asked = moment(instance.deleted_at), instance.said["row"].at
-    if not interval or since is None:
-        return  # 0: if only nova-api has it set, soft-deleted servers are kept forever
     conf = host.bundle.last("host", "/etc/nova/nova.conf", host.name)
-    if conf is not None and (asked - since).total_seconds() > interval + HOUR:
-        option = "DEFAULT.reclaim_instance_interval"
-        yield problem(
-            f"{guest.title} has been soft-deleted{since_written(instance.deleted_at, asked)}, but "
-            f"host {host.name} should have reclaimed it after {lasting(interval)}",
-            says(instance, vm_state=instance.vm_state, deleted_at=instance.deleted_at),
-            hears(conf, "nova.conf", option, reclaim_instance_interval=interval),
-        )
+    if interval is None or since is None or conf is None:
+        return
+    never = interval <= 0
+    if (asked - since).total_seconds() <= (DAY if never else interval + HOUR):
+        return
+    late = f"should have reclaimed it after {lasting(interval)}"
+    yield problem(
+        f"{guest.title} has been soft-deleted{since_written(instance.deleted_at, asked)}, but "
+        f"host {host.name} {'never reclaims such servers' if never else late}",
+        says(instance, vm_state=instance.vm_state, deleted_at=instance.deleted_at),
+        hears(
+            conf,
+            "nova.conf",
+            "DEFAULT.reclaim_instance_interval",
+            reclaim_instance_interval=interval,
+        ),
+        severity=Severity.NOTE if never else Severity.WARNING,
+        SOFT_DELETED=guest.uuid,
+    )
 
 
 @check(Severity.WARNING, traps=[task_in_flight, migrating])

@@ -6,24 +6,23 @@ vSwitch report nothing at all.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from hoodsnap.check import Problem, Problems, check, problem
+from hoodsnap.check import Problems, check, problem
 from hoodsnap.checks.daemons import AGENTS, CONTROLLERS, LIBVIRT, SWITCH, missing, units_of
 from hoodsnap.checks.host import DOWN_TIME, seconds_silent
 from hoodsnap.evidence import Evidence, Severity, hears, says
-from hoodsnap.facts.api.agent import WIRING, Agent
+from hoodsnap.facts.api.agent import Agent
 from hoodsnap.facts.api.service import ListedService, read_services
 from hoodsnap.facts.clock import moment
 from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.database.service import Service
 from hoodsnap.facts.fact import UnheardError, text
-from hoodsnap.facts.host.daemon import Condition
 from hoodsnap.facts.quantity import whole
 from hoodsnap.keep.daemon import daemon_of_unit
-from hoodsnap.phrase import lasting, since
+from hoodsnap.phrase import lasting
 
 RETIRED = 86_400
 """Seconds without a report after which a service or an agent without a process was removed."""
@@ -31,10 +30,6 @@ RETIRED = 86_400
 
 NO_CONNECTION = "accepted no connection"
 """Part of the message of a connection to libvirt that was not made in time."""
-
-QUIET = 180
-"""Seconds without a report after which an agent has lost the message queue. One that restarted
-reports within a minute."""
 
 
 @check(Severity.WARNING)
@@ -254,14 +249,13 @@ def libvirt_accepts_no_connection(host: Host, cloud: Cloud) -> Problems:
 
 @check(Severity.WARNING)
 def network_agent_not_running(host: Host) -> Problems:
-    """An agent of neutron does not run on its host, does not report, or is disabled in neutron.
+    """An agent of neutron does not run on its host, or it is disabled in neutron.
 
     Running guests keep their connections, as the agents only change the network. But without the
     agent that wires ports (Open vSwitch, Linux bridge, OVN), servers that start, move or get a port
     here have no network; without the DHCP agent they get no address; without the L3 and metadata
     agents new routers, floating IP addresses and metadata do not work. neutron reports an agent as
-    alive until it has not reported for `agent_down_time` (75 s). An agent that runs but has lost
-    the message queue reports nothing and carries out nothing new.
+    alive until it has not reported for `agent_down_time` (75 s).
 
     A disabled agent (a note) runs and counts as alive. neutron gives it no new networks or routers,
     and takes away those that it has (`enable_services_on_agents_with_admin_state_down` = False).
@@ -271,9 +265,7 @@ def network_agent_not_running(host: Host) -> Problems:
 
     Traps: An agent that did not report for a day was removed, and its record was left behind. An
     agent that restarts: it is looked for twice, seconds apart. An agent on another host that has
-    the same name in neutron. An operator disables an agent on purpose, for maintenance. An agent
-    that started a moment ago has not reported yet. For one that wires ports, runs and does not
-    report, see network-agent-dead.
+    the same name in neutron. An operator disables an agent on purpose, for maintenance.
 
     Next: Check the agent in neutron and on the host:
 
@@ -284,12 +276,6 @@ def network_agent_not_running(host: Host) -> Problems:
     Then start it; existing wiring stays as it is:
 
         systemctl start UNIT
-
-    If it runs but does not report, look in its log whether it reaches the message queue, and
-    restart it; existing wiring stays as it is:
-
-        journalctl -u SERVICE -n 50
-        systemctl restart SERVICE
 
     If it runs but is disabled, and nobody keeps it so on purpose, enable it:
 
@@ -326,12 +312,9 @@ def network_agent_not_running(host: Host) -> Problems:
                     says(agent, enabled=False, alive=agent.alive, heartbeat=agent.heartbeat),
                     severity=Severity.NOTE,
                     UNIT="",
-                    SERVICE="",
                     AGENT=text(agent.raw, "id"),
                     DISABLED_AGENT=text(agent.raw, "id"),
                 )
-            elif agent is not None:
-                yield from _unreported(host, name, agent)
             continue
         headline = f"{name} {dead.words}"
         evidence = [*dead.evidence]
@@ -340,29 +323,7 @@ def network_agent_not_running(host: Host) -> Problems:
             headline += f"; neutron reports it as {state}"
             evidence.append(says(agent, heartbeat=agent.heartbeat, alive=agent.alive))
         record = text(agent.raw, "id") if agent is not None else None
-        yield problem(
-            headline, *evidence, UNIT=dead.unit, SERVICE="", AGENT=record, DISABLED_AGENT=""
-        )
-
-
-def _unreported(host: Host, name: str, agent: Agent) -> Iterator[Problem]:
-    """Yield an agent that has a process, but did not report to neutron for long."""
-    heartbeat, answer = moment(agent.heartbeat), agent.where("heartbeat")[0]
-    if agent.alive or agent.kind in WIRING or heartbeat is None or answer is None:
-        return
-    if (answer.at - heartbeat).total_seconds() < QUIET:
-        return
-    condition, _ = host.daemons.condition(name)
-    runs = "runs" if condition is Condition.RUNNING else f"is {condition}"
-    yield problem(
-        f"{name} {runs}, but has not reported to neutron {since(heartbeat, answer.at)}",
-        hears(host.daemons.census, "daemons", name, daemon=name, state=str(condition)),
-        says(agent, alive=False, heartbeat=agent.heartbeat),
-        UNIT="",
-        SERVICE=name,
-        AGENT=text(agent.raw, "id"),
-        DISABLED_AGENT="",
-    )
+        yield problem(headline, *evidence, UNIT=dead.unit, AGENT=record, DISABLED_AGENT="")
 
 
 @check(Severity.ERROR)

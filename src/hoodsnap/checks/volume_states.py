@@ -302,13 +302,13 @@ def _held_by(storage: VolumeOwners, volume: Volume) -> tuple[Attachment, ...]:
 
 
 def _held_in_words(mapped: bool, plugged: bool, held: tuple[Attachment, ...]) -> str:
-    """Return who has the volume, for a headline: `nova and the guest still have it`."""
+    """Return who has the volume, for a headline: `nova and the guest have it`."""
     have = [name for name, has in (("nova", mapped), ("the guest", plugged)) if has]
     statuses = several(sorted({one.status for one in held}))
-    attachment = f"cinder's attachment is {statuses}" if held else "cinder has no attachment"
+    attachment = f"its attachment is {statuses}" if held else "cinder has no attachment"
     if not have:
         return f"neither nova nor a captured guest has it, and {attachment}"
-    return f"{' and '.join(have)} still {'has' if have == ['nova'] else 'have'} it, {attachment}"
+    return f"{' and '.join(have)} {'has' if len(have) == 1 else 'have'} it, {attachment}"
 
 
 def _right_status(volume: Volume, is_used: bool) -> str:

@@ -324,12 +324,13 @@ def _has_map(host: Host, device: Device) -> bool:
 def volume_size_mismatch(guest: Guest, domain: Domain) -> Problems:
     """The volume's size on this host does not match its size in cinder.
 
-    If it is smaller on the host, the guest was promised space that does not exist, and writes past
-    the end fail: an extension did not reach the host, or a file was truncated. If a file is larger
-    by a gibibyte or more (a note), an extension changed the file, but not cinder's record. The
-    guest's data is complete, but quota and the next snapshot, copy or migration count the smaller
-    size. If only nova's record differs (a note), nova did not hear of an extension, which harms
-    nothing.
+    An extension changes the storage, cinder's record, nova's record and the guest's device; one
+    that stopped half way leaves them different. If the volume is smaller on the host, the guest was
+    promised space that does not exist, and writes past the end fail. If a file is larger by a
+    gibibyte or more (a note), cinder's record was not changed: the guest's data is complete, but
+    quota and the next snapshot, copy or migration count the smaller size. If only nova's record
+    differs (a note), nova did not carry out an extension: until its next start, the guest may still
+    have a device of the old size.
 
     Authority: The host's device or file.
 
@@ -353,6 +354,14 @@ def volume_size_mismatch(guest: Guest, domain: Domain) -> Problems:
 
         openstack volume set --size HAS_GIB VOLUME
 
+    If only nova's record differs, send nova the event of the extension again, as an administrator.
+    nova then corrects its record, and the guest gets the new size while it runs. nova's address is
+    the URL of the compute service; the openstack command has no subcommand for it:
+
+        openstack catalog show compute
+        token=$(openstack token issue -f value -c id)
+        curl -H "X-Auth-Token: $token" -H "OpenStack-API-Version: compute 2.51" -H "Content-Type: application/json" -d '{"events": [{"name": "volume-extended", "server_uuid": "UUID", "tag": "EXTENDED"}]}' NOVA/os-server-external-events
+
     It worked if both sizes are the same (GiB in cinder, bytes on the host):
 
         openstack volume show VOLUME -c size
@@ -363,8 +372,9 @@ def volume_size_mismatch(guest: Guest, domain: Domain) -> Problems:
     NFS: cinder leaves it in status error_extending. Do not run `openstack
     server reboot --hard` before the device has its size.
 
-    Source: nova bug 1558880, `extend_volume`; cinder's documentation of extending a volume in use.
-    """
+    Source: nova bug 1558880; nova compute/manager.py `extend_volume`; cinder's documentation of
+    extending a volume in use.
+    """  # noqa: E501 (a command is one line)
     for disk in domain.disks if domain.id is not None else ():
         named = volume_of(disk)
         if named is None or is_own(guest.uuid, domain, disk):
@@ -391,6 +401,7 @@ def volume_size_mismatch(guest: Guest, domain: Domain) -> Problems:
                 VOLUME=named,
                 GIB=volume.size_gib + 1 if size < least else "",
                 HAS_GIB=-(-size >> 30) if size >= least else "",
+                EXTENDED="",
             )
 
 
@@ -410,6 +421,7 @@ def _of_nova(guest: Guest, volume: Volume, size: int) -> Iterator[Problem]:
                 VOLUME=volume.id,
                 GIB="",
                 HAS_GIB="",
+                EXTENDED=volume.id,
             )
 
 

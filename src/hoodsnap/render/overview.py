@@ -166,7 +166,9 @@ def _without_findings(guest: Guest, skips: Sequence[Skip]) -> tuple[Standing, st
         return Standing.EXPECTED, "not managed by nova, or a leftover"
     elsewhere = "" if guest.carries_record else guest.believed
     if elsewhere and guest.domain is not None and not _runs(guest):
-        return Standing.EXPECTED, clean(f"moved to {elsewhere}; switched off here")
+        is_moved = known(lambda: _left(guest))
+        how = f"moved to {elsewhere}" if is_moved else f"on host {elsewhere} in nova"
+        return Standing.EXPECTED, clean(f"{how}; switched off here")
     if legal := next((skip.reason for skip in skips if skip.differs and skip.legal), ""):
         return Standing.EXPECTED, clean(legal)
     if any(skip.differs for skip in skips):
@@ -176,6 +178,14 @@ def _without_findings(guest: Guest, skips: Sequence[Skip]) -> tuple[Standing, st
     if elsewhere:
         return Standing.UNDECIDED, clean(f"nova reports it on host {elsewhere}, not here")
     return Standing.AGREES, ""
+
+
+def _left(guest: Guest) -> bool:
+    """True if nova moved the guest away from its host; if the host was renamed, nothing moved."""
+    if guest.instance is None or guest.host is None:
+        return False
+    moves = guest.instance.migrations or ()
+    return any(moved.source_compute == guest.host.nova_name for moved in moves)
 
 
 def _failed_build(guest: Guest) -> str:

@@ -131,6 +131,25 @@ SERVICE_VERSIONS: Mapping[Release, int] = {
 }
 """Release → the value that it writes into `services.version` (nova objects/service.py)."""
 
+OLDEST_SERVICES: Mapping[Release, int] = {
+    Release.WALLABY: 52,
+    Release.XENA: 54,
+    Release.YOGA: 57,
+    Release.ZED: 61,
+    Release.R2023_1: 61,
+    Release.R2023_2: 66,
+    Release.R2024_1: 66,
+    Release.R2024_2: 66,
+    Release.R2025_1: 66,
+    Release.R2025_2: 68,
+    Release.R2026_1: 68,
+}
+"""Release → the oldest service version of a nova-compute with which its services start.
+
+It is `SERVICE_VERSION_ALIASES[OLDEST_SUPPORTED_SERVICE_VERSION]` in nova objects/service.py: of the
+previous release, or of the SLURP release before. Victoria and earlier releases are left out.
+"""
+
 MICROVERSIONS: Mapping[Release, int] = {
     Release.KILO: 3,
     Release.LIBERTY: 12,
