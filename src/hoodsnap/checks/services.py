@@ -20,6 +20,7 @@ from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.database.service import Service
 from hoodsnap.facts.fact import UnheardError, text
+from hoodsnap.facts.host.daemon import Condition
 from hoodsnap.facts.quantity import whole
 from hoodsnap.keep.daemon import daemon_of_unit
 from hoodsnap.phrase import lasting
