@@ -19,6 +19,7 @@ from xdist.scheduler import LoadFileScheduling
 
 from hoodsnap import memory
 from hoodsnap.bundle import Answer, Bundle, Failure, dump, load
+from hoodsnap.checks.legal_states import LEGAL
 from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.findings.advice import instructions
 from hoodsnap.findings.analysis import Report, analyze
@@ -207,6 +208,8 @@ class RecordedHost:
             new = {key: cells[name] for name, key in REPEATED.items() if name in cells}
             if isinstance(cells.get("updated_at"), str):
                 new["updated"] = f"{cells['updated_at']}Z".replace(" ", "T")
+            if (legal := LEGAL.get(str(cells.get("vm_state")))) is not None:
+                new["status"] = legal.status
             return {**server, **{key: value for key, value in new.items() if key in server}}
 
         def change(answer: Answer) -> Answer:

@@ -141,8 +141,8 @@ def test_a_volume_is_limited_by_its_type(host: RecordedHost) -> None:
         (
             "vm-plain",
             VCPU,
-            VCPU + "<blkiotune><weight>100</weight></blkiotune>",
-            "blkiotune weight 100 now, the default then",
+            VCPU + "<blkiotune><weight>300</weight></blkiotune>",
+            "blkiotune weight 300 now, the default then",
         ),
     ],
 )

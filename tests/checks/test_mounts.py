@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import re
 
-from tests.conftest import RecordedHost
-
-from hoodsnap.findings.advice import instructions
-from hoodsnap.findings.finding import Finding
+from tests.conftest import RecordedHost, changes
 
 SHARE = "/var/lib/nova/mnt/12b79a0d1575f0e2a3d62627a7d10a43"
 TABLE = "/proc/self/mountinfo"
@@ -19,11 +16,6 @@ def remount(host: RecordedHost, folder: str, own: str, system: str = "rw") -> No
     line = re.compile(rf"( {re.escape(folder)} )rw(.*? - \S+ \S+ )rw", re.ASCII)
     assert len(line.findall(text)) == 1
     host.set("kernel", TABLE, line.sub(rf"\g<1>{own}\g<2>{system}", text))
-
-
-def changes(finding: Finding) -> list[str]:
-    steps = instructions(finding)
-    return [line.text for step in steps for line in step.commands if line.changes]
 
 
 def test_mount_read_only(host: RecordedHost) -> None:

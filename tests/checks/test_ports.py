@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -340,6 +341,18 @@ def test_a_card_whose_port_belongs_to_another_server_now(host: RecordedHost) -> 
         f"port-guest-mismatch of vm-plain: domain reports interfaces = {card};"
         f" port reports id = {port['id']}, device_id = {other}"
     ) in host.findings()
+
+
+def test_a_guest_without_any_card_for_its_port_is_cut_off(host: RecordedHost) -> None:
+    name = host.domain("vm-plain")
+    xml = host.last("libvirt", f"virsh dumpxml {name}").value
+    [card] = re.findall(r"<interface.*?</interface>", xml, re.DOTALL)
+    host.edit("libvirt", f"virsh dumpxml {name}", card, "")
+
+    found = [one for one in host.report().findings if one.check.name == "port-guest-mismatch"]
+    assert [one.severity.word for one in found] == ["error"]
+    uuid = host.uuid("vm-plain")
+    assert changes(found[0]) == [f"openstack server stop {uuid}", f"openstack server start {uuid}"]
 
 
 def test_a_port_without_a_card_is_a_warning(host: RecordedHost) -> None:

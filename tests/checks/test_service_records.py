@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any
 
 import pytest
 from tests.conftest import RecordedHost, changes
@@ -20,13 +20,20 @@ def _services(host: RecordedHost) -> Answer:
     return found
 
 
-def _add(host: RecordedHost, binary: str = "nova-compute", **cells: object) -> None:
+def _add(
+    host: RecordedHost,
+    binary: str = "nova-compute",
+    *,
+    cells: Mapping[str, object] | None = None,
+    **more: object,
+) -> None:
     """Add the record of a service on another host, like the one on the collected host."""
     found = _services(host)
     columns = found.value["columns"]
     rows = [dict(zip(columns, row, strict=True)) for row in found.value["rows"]]
     like = next(row for row in rows if row["binary"] == binary)
-    added = like | {"id": 99, "uuid": OLD, "host": "old", "last_seen_up": LONG_AGO} | cells
+    added = like | {"id": 99, "uuid": OLD, "host": "old", "last_seen_up": LONG_AGO} | more
+    added |= cells or {}
     value = {"columns": columns, "rows": [[*row.values()] for row in (*rows, added)]}
     host.set("nova-db", found.query, value)
 
@@ -70,8 +77,7 @@ def test_an_old_nova_compute_that_reports_is_not_to_be_deleted(host: RecordedHos
 def test_a_record_that_nova_does_not_refuse(host: RecordedHost, cells: dict[str, int]) -> None:
     """The previous release, a host that is forced down, a deleted record, and one that hides all
     others from nova."""
-    values: dict[str, Any] = {"version": 52, "last_seen_up": _days_ago(host, 30), **cells}
-    _add(host, **values)
+    _add(host, cells={"version": 52, "last_seen_up": _days_ago(host, 30), **cells})
 
     assert host.findings() == []
 
@@ -119,8 +125,8 @@ def test_service_record_left(host: RecordedHost, binary: str) -> None:
 @pytest.mark.parametrize(
     "cells", [{"disabled": 1}, {"forced_down": 1}, {"deleted": 99}, {"last_seen_up": None}]
 )
-def test_a_service_that_may_rest(host: RecordedHost, cells: dict[str, Any]) -> None:
-    _add(host, **cells)
+def test_a_service_that_may_rest(host: RecordedHost, cells: dict[str, object]) -> None:
+    _add(host, cells=cells)
 
     assert host.findings() == []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 
 import pytest
@@ -230,6 +231,36 @@ def test_libvirt_not_running() -> None:
     assert {one.check.name for one in finding.folded} <= {"service-state-skew"}
 
 
+def test_libvirt_accepts_no_connection(served: RecordedHost) -> None:
+    served.silence("libvirt", "timeout")
+    assert found(served) == []
+
+    _take_all_connections(served)
+    [headline] = served.headlines()
+    assert re.fullmatch(r"libvirtd \(PID \d+\) runs on vm, but accepts no connection", headline)
+
+
+def test_a_libvirt_that_is_only_slow_has_connections_left(served: RecordedHost) -> None:
+    message = "qemu:///system accepted no connection within 10 s"
+    served.fail("libvirt", "virsh version", "timeout", message)
+
+    assert found(served) == []
+
+
+def test_no_process_of_libvirt_accepts_no_connection_either(served: RecordedHost) -> None:
+    _take_all_connections(served)
+    end(served, "libvirtd")
+
+    assert not any("accepts-no-connection" in line for line in found(served))
+
+
+def _take_all_connections(host: RecordedHost) -> None:
+    message = "qemu:///system accepted no connection within 10 s"
+    for answer in host.bundle.answers:
+        if answer.layer == "libvirt":
+            host.fail("libvirt", answer.query, "timeout", message)
+
+
 @pytest.mark.parametrize(
     ("units", "is_found"),
     [
@@ -310,7 +341,8 @@ def test_an_agent_that_was_removed_is_not_expected(served: RecordedHost) -> None
     agents = [row | old if row["binary"] == "neutron-l3-agent" else row for row in rows]
     served.set("neutron", query, {"agents": agents})
 
-    assert found(served) == []
+    # Its networks are still assigned to it, which is another finding.
+    assert [line.partition(":")[0] for line in found(served)] == ["serving-agent-dead"]
 
 
 def test_open_vswitch_not_running(served: RecordedHost) -> None:

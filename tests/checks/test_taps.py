@@ -435,13 +435,14 @@ def test_mtu_mismatch(host: RecordedHost) -> None:
 
     [_, second] = host.ports("vm-config")
     tap = f"tap{second['id'][:11]}"
-    assert host.findings() == [
+    of_the_card = [line for line in host.findings() if "router-device-mtu-differs" not in line]
+    assert of_the_card == [
         "mtu-mismatch of vm-config: network reports name = lab-net2, mtu = 1400;"
         f" instance reports network_info = {tap} mtu 1450; domain reports interfaces = {tap} mtu 1450"
     ]
     [change] = changes(host.found("mtu-mismatch"))
     assert change.startswith("openstack server add network ")
-    assert host.headlines() == [
+    assert [line for line in host.headlines() if not line.startswith("qdhcp")] == [
         f"vm-config's card {tap} has MTU 1400 in the network, but 1450 in the instance and the domain"
     ]
 

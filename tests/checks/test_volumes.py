@@ -315,7 +315,8 @@ def test_volume_size_mismatch_if_nova_did_not_carry_out_an_extension(host: Recor
     assert found.headline == (
         "vm-data's volume data-vol has 1 GiB in nova's record, but 5 GiB in cinder and on its host"
     )
-    [event] = changes(found)
+    event, resize = changes(found)
+    assert resize == f"virsh blockresize {host.domain('vm-data')} vdb {5 << 30}B"
     assert event.startswith('curl -H "X-Auth-Token: $token"')
     uuid = host.uuid("vm-data")
     assert f'"name": "volume-extended", "server_uuid": "{uuid}", "tag": "{volume}"' in event

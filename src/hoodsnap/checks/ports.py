@@ -391,8 +391,9 @@ def port_guest_mismatch(
     """The guest's network cards do not match neutron's ports for it.
 
     A card without a port is cut off, or uses an address that neutron gives to another port. A port
-    without a card (a warning) is an address that the guest does not have. Causes: a port was
-    deleted while in use, the guest did not release its card, an attachment stopped half way.
+    without a card is an address that the guest does not have (a warning, if it has other cards).
+    Causes: a port was deleted while in use, the guest did not release its card, an attachment
+    stopped half way.
 
     Authority: libvirt, for the cards; neutron, for the ports.
 
@@ -409,10 +410,14 @@ def port_guest_mismatch(
 
         openstack server remove port UUID LOST_PORT
 
-    If the server should have a port for which the guest has no card, attach the port, which gives
-    the guest a new card:
+    If the server should have a port for which the guest has no card, check that nova lists the
+    port's address. Then stop and start the server at a time that suits its owner: nova plugs a card
+    for each port that it lists. `openstack server add port` is refused, because the port already
+    names this server:
 
-        openstack server add port UUID PORT
+        openstack server show RESTARTED -c addresses
+        openstack server stop RESTARTED
+        openstack server start RESTARTED
 
     It worked if the addresses of the cards are those of the ports:
 
@@ -420,7 +425,8 @@ def port_guest_mismatch(
         openstack port list --server UUID --long
 
     Not yet: Do not run `openstack port delete` while a running guest has the card. Do not run
-    `openstack server reboot --hard`, which writes the cards again from nova's info cache.
+    `openstack server reboot --hard` before nova's list of the server's ports is confirmed to be
+    right: it writes the cards again from that list.
 
     Source: nova virt/libvirt/driver.py `detach_interface`, compute/manager.py
     `_process_instance_vif_deleted_event`.
@@ -447,7 +453,7 @@ def port_guest_mismatch(
                 says(domain, interfaces=f"{card.target or card.type} {card.mac}"),
                 *([says(it, id=it.id, device_id=it.device_id) for it in others] or [none]),
                 LOST_PORT=others[0].id if others else _cached_port(guest, card),
-                PORT="",
+                RESTARTED="",
             )
     if len(cards) < len(domain.xml.interfaces):
         raise UnheardError("a network card's address was not collected")
@@ -457,9 +463,9 @@ def port_guest_mismatch(
                 f"{guest.title} runs without a card for its {port.title} with MAC {port.mac}",
                 says(port, id=port.id, mac=port.mac),
                 says(domain, macs=", ".join(domain.macs) or None),
-                severity=Severity.WARNING,
+                severity=Severity.WARNING if domain.xml.interfaces else Severity.ERROR,
                 LOST_PORT="",
-                PORT=port.id,
+                RESTARTED=guest.uuid,
             )
 
 

@@ -20,12 +20,17 @@ from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.database.service import Service
 from hoodsnap.facts.fact import UnheardError, text
+from hoodsnap.facts.host.daemon import Condition
 from hoodsnap.facts.quantity import whole
 from hoodsnap.keep.daemon import daemon_of_unit
 from hoodsnap.phrase import lasting
 
 RETIRED = 86_400
 """Seconds without a report after which a service or an agent without a process was removed."""
+
+
+NO_CONNECTION = "accepted no connection"
+"""Part of the message of a connection to libvirt that was not made in time."""
 
 
 @check(Severity.WARNING)
@@ -188,6 +193,59 @@ def libvirt_not_running(host: Host, cloud: Cloud) -> Problems:
         said = hears(refused[0], "libvirt", error=refused[0].error.message)
         headline = f"libvirt's daemon {dead.words}{without}"
         yield problem(headline, *dead.evidence, said, UNIT=dead.unit)
+
+
+@check(Severity.WARNING)
+def libvirt_accepts_no_connection(host: Host, cloud: Cloud) -> Problems:
+    """libvirt's daemon runs, but accepts no new connection.
+
+    It has as many clients as it may have (`max_clients`), often because a monitoring agent leaks
+    connections, or it hangs. Guests keep running, and nova-compute keeps the connection that it
+    has, so nothing else shows it. But virsh, migrations to this host and a restarted nova-compute
+    wait for a connection for ever.
+
+    Authority: The host.
+
+    Traps: A daemon that was stopped or waits for a device is daemon-frozen's. A daemon that
+    answered any question is only slow. Refused connections are libvirt-not-running's.
+
+    Next: Compare the number of clients with the limit, and find the client that has the most
+    connections:
+
+        virt-admin -c LIBVIRT:///system srv-clients-info LIBVIRT
+        virt-admin -c LIBVIRT:///system srv-clients-list LIBVIRT
+        grep max_ /etc/libvirt/LIBVIRT.conf
+        journalctl -u LIBVIRT -n 50
+
+    If all connections are taken, end or mend the client that leaks them. If the daemon hangs, or
+    nothing else helps, restart it: guests keep running, and nova-compute connects again:
+
+        systemctl restart LIBVIRT
+
+    It worked if libvirt lists the guests:
+
+        virsh list --all
+
+    Not yet: Do not restart nova-compute, or the host: nova-compute gives its connection up, and
+    gets no other. Do not end the guests' processes. Do not evacuate the host.
+
+    Source: libvirt manual, virt-admin; libvirtd.conf, `max_clients`.
+    """
+    asked = [one for one in cloud.bundle.by_layer.get("libvirt", ()) if one.host == host.name]
+    if not asked:
+        raise UnheardError("libvirt was not collected")
+    silent = [one for one in asked if one.error and NO_CONNECTION in one.error.message]
+    if not silent or any(answer.error is None for answer in asked):
+        return
+    condition, process = host.daemons.condition(*LIBVIRT)
+    if condition is not Condition.RUNNING or process is None or silent[0].error is None:
+        return
+    yield problem(
+        f"{process.name} (PID {process.pid}) runs on {host.name}, but accepts no connection",
+        hears(host.daemons.census, "daemon", process.name, pid=process.pid, state=process.state),
+        hears(silent[0], "libvirt", error=silent[0].error.message),
+        LIBVIRT=process.name,
+    )
 
 
 @check(Severity.WARNING)

@@ -360,7 +360,11 @@ def volume_size_mismatch(guest: Guest, domain: Domain) -> Problems:
 
         openstack catalog show compute
         token=$(openstack token issue -f value -c id)
-        curl -H "X-Auth-Token: $token" -H "OpenStack-API-Version: compute 2.51" -H "Content-Type: application/json" -d '{"events": [{"name": "volume-extended", "server_uuid": "UUID", "tag": "EXTENDED"}]}' NOVA/os-server-external-events
+        curl -H "X-Auth-Token: $token" -H "openstack-api-version: compute 2.51" -H "Content-Type: application/json" -d '{"events": [{"name": "volume-extended", "server_uuid": "UUID", "tag": "EXTENDED"}]}' NOVA/os-server-external-events
+
+    If the guest's disk still has the old capacity after a minute, resize it in the running guest:
+
+        virsh blockresize NAME TARGET SIZE
 
     It worked if both sizes are the same (GiB in cinder, bytes on the host):
 
@@ -384,7 +388,7 @@ def volume_size_mismatch(guest: Guest, domain: Domain) -> Problems:
         if volume is None or volume.size_gib is None or measured is None:
             continue
         size, evidence = measured
-        yield from _of_nova(guest, volume, size)
+        yield from _of_nova(guest, disk, volume, size)
         sold = volume.size_gib << 30
         least = sold - HEADER if volume.encrypted else sold
         rounded = disk.image.type == "block"  # some storage allocates in units of 8 GiB
@@ -402,10 +406,12 @@ def volume_size_mismatch(guest: Guest, domain: Domain) -> Problems:
                 GIB=volume.size_gib + 1 if size < least else "",
                 HAS_GIB=-(-size >> 30) if size >= least else "",
                 EXTENDED="",
+                TARGET="",
+                SIZE="",
             )
 
 
-def _of_nova(guest: Guest, volume: Volume, size: int) -> Iterator[Problem]:
+def _of_nova(guest: Guest, disk: Disk, volume: Volume, size: int) -> Iterator[Problem]:
     """Report nova's record of a volume's size, if it is the only one that is wrong."""
     for row in guest.instance.mappings_shown if guest.instance is not None else ():
         recorded = known(lambda row=row: row.size_gib) if row.volume_id == volume.id else None  # type: ignore[misc]
@@ -422,6 +428,9 @@ def _of_nova(guest: Guest, volume: Volume, size: int) -> Iterator[Problem]:
                 GIB="",
                 HAS_GIB="",
                 EXTENDED=volume.id,
+                # nova resizes the payload of an encrypted volume, not its header.
+                TARGET="" if volume.encrypted else disk.target,
+                SIZE=f"{size}B",
             )
 
 

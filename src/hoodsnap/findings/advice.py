@@ -82,6 +82,7 @@ PLACEHOLDERS: Mapping[str, str] = {
     "INODE": "inode number of the disk, from `ls -i`",
     "IN_ERROR": "UUID of the server, if it is in error",
     "KEYFILE": "path of a file that holds only the key of Ceph's user",
+    "LIBVIRT": "name of libvirt's daemon: libvirtd or virtqemud",
     "LIMITED": "name of the limited card's tap device",
     "LINK": "name that the network device has now",
     "LOG": "path of the log file",
@@ -213,6 +214,7 @@ READ_ONLY = re.compile(
     r"|ovs-vsctl (get|show|(--columns=\S+ )?list)|ovs-ofctl dump-flows|SELECT"
     r"|qemu-img (info|check -f \S+ \S+$)"
     r"|chronyc tracking|tc -s qdisc show"
+    r"|virt-admin -c \S+ srv-clients-(info|list)"
     r"|virsh (capabilities|(backup|checkpoint|managedsave)-dumpxml|checkpoint-list|dumpxml|list"
     r"|dom(blkerror|blkinfo|blklist|blkstat|control|display|id|iflist|ifstat|info|jobinfo|memstat"
     r"|name|state|stats|uuid)|domif-getlink|domiftune \S+ \S+$"
