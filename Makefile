@@ -54,7 +54,7 @@ test-lab: $(VENV)/lab ## run the tests against the running lab (root; makes an a
 	@id mallory >/dev/null 2>&1 || useradd --create-home --uid 4242 mallory
 	$(BIN)/pytest -m "lab and not remedies"
 
-test-freeze: $(VENV)/lab ## stop daemons of the running lab while it is collected (root, ten minutes)
+test-freeze: $(VENV)/lab ## stop daemons of the running lab while it is collected (root, four minutes)
 	$(BIN)/pytest -m freeze tests/live
 
 remedies: $(VENV)/lab ## follow the checks' advice on the running lab, each with its fault (root, an hour)
