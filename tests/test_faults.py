@@ -250,6 +250,15 @@ FOUND = {
     "aggregate-lost": ["warning placement-aggregates-differ of "],
     "service-clock-ahead": ["error service-report-in-future of "],
     "cinder-volume-down": ["warning volume-backend-down of "],
+    "foreign-rule-port": ["error foreign-rule-drops-packets of "],
+    "router-forwarding-off": ["error router-forwarding-off of "],
+    "router-metadata-gone": ["warning router-rule-missing of "],
+    "router-snat-gone": ["error router-rule-missing of "],
+    # The kernel drops the routes of a device that is switched off; switching it on restores none.
+    "dhcp-port-down": [
+        "error network-namespace-wrong of ",
+        "warning namespace-route-wrong of ",
+    ],
 }
 """Fault → the findings that must follow, worst first, then by guest."""
 

@@ -186,10 +186,10 @@ def port_opened_in_qemu(
     """The guest's QEMU listens on a TCP port that its definition does not have.
 
     Somebody made the running QEMU listen: a backup program that reads a disk through QEMU's NBD
-    server (`virsh backup-begin` in pull mode), a debugger, a second monitor. Whoever reaches the
-    port reads or changes the guest's disk or memory, mostly without a password (an error if the
-    port is open beyond the host). A forgotten backup also keeps a file that grows with each write
-    of the guest.
+    server (`virsh backup-begin` in pull mode), a debugger, a second monitor. A program that reaches
+    the port can read or change the guest's disk or memory, mostly without a password (an error if
+    the port is open beyond the host). A forgotten backup also keeps a file that grows with each
+    write of the guest.
 
     Authority: The kernel, for which process listens where.
 

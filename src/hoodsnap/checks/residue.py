@@ -40,7 +40,6 @@ def shelved_or_soft_deleted_residue(
 
     Unshelving creates a new guest from the snapshot on any host. A domain that is left here has the
     same UUID, the same addresses and an older disk. A domain that still runs is an error.
-
     nova-compute deletes a soft-deleted server after `reclaim_instance_interval`, an option of its
     own nova.conf. At 0, the default, it never does (a note): only nova-api has, or had, the option.
     The server keeps its disk, volumes, ports and allocation.

@@ -135,12 +135,12 @@ def _of_api(router: Router, **values: object) -> Evidence:
 def router_rule_missing(host: Host, cloud: Cloud) -> Problems:
     """A router lacks its own rule for outgoing packets or for metadata, or its metadata proxy.
 
-    The L3 agent gives each router two rules beside those of floating IPs. Without the rule for
-    outgoing packets (SNAT), guests without a floating IP reach nothing outside. Without the rule
-    that redirects 169.254.169.254 to the metadata proxy, or without the proxy, guests get no
-    metadata: cloud-init waits for minutes at their next start, and a new guest gets no SSH key (a
-    warning). Causes: rules were deleted or flushed by hand or by a firewall service, or the proxy
-    ended while the agent was down.
+    The L3 agent gives each router two rules beside those of floating IPs: one translates outgoing
+    packets (SNAT), the other redirects 169.254.169.254 to the metadata proxy. Without the first,
+    guests without a floating IP reach nothing outside; without the second, or without the proxy,
+    guests get no metadata (a warning). cloud-init then waits for minutes at the next start, and a
+    new guest gets no SSH key. Causes: rules were deleted or flushed by hand or by a firewall
+    service, or the proxy ended while the agent was down.
 
     Authority: neutron, for the router's gateway; the kernel, for the rules and for what listens.
 
