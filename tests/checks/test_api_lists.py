@@ -64,6 +64,19 @@ def test_numbers_that_move_are_compared_with_a_row_that_did_not(host: RecordedHo
     ]
 
 
+def test_numbers_in_use_are_not_compared_while_servers_change(host: RecordedHost) -> None:
+    _first(host, "os-hypervisors/detail", "hypervisors", vcpus_used=99)
+    asked = host.guest("vm-plain").instance
+    assert asked is not None
+    host.row(
+        "instances",
+        host.uuid("vm-plain"),
+        updated_at=f"{asked.said['row'].at:%Y-%m-%d %H:%M:%S}",
+    )
+
+    assert [one for one in host.headlines() if "vcpus_used" in one] == []
+
+
 def test_numbers_that_move_are_not_compared(host: RecordedHost) -> None:
     _first(host, "os-hypervisors/detail", "hypervisors", running_vms=99, vcpus_used=99)
     node = host.guest("vm-plain").host

@@ -246,6 +246,22 @@ def test_instance_mapping_skew_of_a_row(
     assert finding.names["COLUMN"] in cells
 
 
+def test_a_build_request_that_ended_between_two_looks_is_none(host: RecordedHost) -> None:
+    uuid = _old(host, "vm-plain")
+    row = {"id": 1, "instance_uuid": uuid, "created_at": OLD, "updated_at": None}
+    _rows(host, "build_requests", lambda answer, rows: [row])
+    [first] = [
+        answer
+        for answer in host.bundle.by_layer["nova-db"]
+        if re.match(r"SELECT .* FROM \S+\.build_requests", answer.query) and uuid in answer.query
+    ]
+    ended = {"at": first.at + timedelta(seconds=9), "value": first.value | {"rows": []}}
+    again = first.model_copy(update=ended)
+    host.bundle = host.bundle.with_answers((*host.bundle.answers, again))
+
+    assert host.findings() == []
+
+
 def test_a_leftover_build_request_is_a_warning(host: RecordedHost) -> None:
     uuid = _old(host, "vm-plain")
     row = {"id": 1, "instance_uuid": uuid, "created_at": OLD, "updated_at": None}

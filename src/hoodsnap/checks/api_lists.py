@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 
 from hoodsnap.bundle import Answer
 from hoodsnap.check import Problem, Problems, check, problem
@@ -14,7 +14,7 @@ from hoodsnap.facts.api.listing import ApiList, Item, read_listing
 from hoodsnap.facts.clock import clock_of, moment
 from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.database.tables import Row, Tables
-from hoodsnap.facts.fact import UnheardError
+from hoodsnap.facts.fact import UnheardError, text
 from hoodsnap.phrase import brief
 
 IN_USE = (
@@ -43,10 +43,10 @@ def api_list_differs(cloud: Cloud) -> Problems:
     Authority: The rows in the database that the scheduler and the conductors use.
 
     Traps: Both are asked seconds apart, so the numbers of what is in use, which nova-compute writes
-    every minute, are compared only if the row was written before both questions; otherwise sizes of
-    disks are compared only roughly. Several cells use the same numbers. Old
-    microversions list numbers in place of UUIDs. A user who is no administrator sees no services
-    and no hypervisors.
+    every minute, are compared only if the row was written before both questions and no server
+    changed meanwhile; otherwise sizes of disks are compared only roughly. Several cells use the
+    same numbers. Old microversions list numbers in place of UUIDs. A user who is no administrator
+    sees no services and no hypervisors.
 
     Next: Compare the list with the rows:
 
@@ -153,6 +153,7 @@ def _hypervisors(cloud: Cloud) -> Iterator[Problem]:
     listing = read_listing(cloud.bundle, "os-hypervisors/detail", "hypervisors")
     services = read_listing(cloud.bundle, "os-services", "services")
     known = {item.get("id"): item for item in services.items} if services is not None else {}
+    changes = _last_changes(cloud)
     for item, row in _matched(cloud.instances.tables, listing, "compute_nodes"):
         cells, name = row.cells, f"Hypervisor {item.get('hypervisor_hostname')}"
         service = item.get("service")
@@ -165,7 +166,7 @@ def _hypervisors(cloud: Cloud) -> Iterator[Problem]:
             )
         }
         pairs["cpu_info"] = (_processor(item.get("cpu_info")), _processor(cells.get("cpu_info")))
-        if listing is not None and _is_settled(cloud, listing.answer, row):
+        if listing is not None and _is_settled(cloud, listing.answer, row, changes):
             pairs |= {key: (item.get(key), cells.get(key)) for key in IN_USE}
         elif _is_about(*pairs["local_gb"]):
             del pairs["local_gb"]
@@ -192,12 +193,29 @@ def _hypervisors(cloud: Cloud) -> Iterator[Problem]:
                 )
 
 
-def _is_settled(cloud: Cloud, listed: Answer, row: Row) -> bool:
+def _is_settled(cloud: Cloud, listed: Answer, row: Row, changes: Mapping[object, datetime]) -> bool:
     """True if the row was written before both questions, so that both are about one version."""
     written, asked = moment(row.cells.get("updated_at")), _by_database(cloud, listed, row)
     if written is None or asked is None or listed.at > row.answer.at:
         return False
-    return written < asked - EARLIER
+    last = changes.get(row.cells.get("host"), written)
+    return max(written, last) < asked - EARLIER
+
+
+def _last_changes(cloud: Cloud) -> Mapping[object, datetime]:
+    """Return when a server of each host was changed last; `datetime.max` if one changed meanwhile.
+
+    The database's snapshot is older than the list, and lacks what nova-compute has claimed or freed
+    in between.
+    """
+    found: dict[object, datetime] = {}
+    for one in cloud.instances.by_uuid.values():
+        since = moment(text(one.raw, "updated_at"))
+        if since is not None:
+            found[one.host] = max(since, found.get(one.host, since))
+    if any(guest.moving for guest in cloud.guests):
+        return dict.fromkeys(found, datetime.max.replace(tzinfo=UTC))
+    return found
 
 
 def _processor(value: object) -> object:

@@ -90,7 +90,7 @@ class InstanceMapping(Fact):
         """Number of open build requests: one until a cell is chosen."""
         if "build" not in self.said:
             raise UnheardError("the instance's rows in build_requests were not collected")
-        return sum(1 for _ in self.tables.of("build_requests", self.uuid))
+        return sum(1 for _ in self.tables.current("build_requests", self.uuid))
 
     @property
     def _row(self) -> Mapping[str, object]:

@@ -154,6 +154,13 @@ class Tables:
             for row in self.rows[(database, table)].get(owner, {}).values():
                 yield database, row
 
+    def current(self, table: str, owner: str) -> Iterator[Row]:
+        """Yield the rows of an owner that the last question about the owner still returned."""
+        for database, row in self.each(table, owner):
+            asked = [one for one in self.read[(database, table)] if self.asks_for(one, owner)]
+            if not asked or asked[-1] in (row.answer, *row.newer.values()):
+                yield row
+
     def of(self, table: str, owner: object = None, database: str | None = None) -> Iterator[Row]:
         """Yield a table's rows of one owner, or all; in one database, or in all."""
         for its_database in self._databases.get(table, ()):
