@@ -127,7 +127,7 @@ def _larger(answer: Answer, times: int) -> Answer:
         return answer.model_copy(update={"value": {**value, **room}})
     if isinstance(value.get("inventories"), dict):
         inventories = {
-            name: {**inventory, "total": inventory["total"] * times}
+            name: inventory | {key: inventory[key] * times for key in ("total", "max_unit")}
             for name, inventory in value["inventories"].items()
         }
         return answer.model_copy(update={"value": {**value, "inventories": inventories}})

@@ -32,6 +32,7 @@ REACHED = {
 
 APART = {
     "HostRecord": "the base of Service, ComputeNode and HostMapping",
+    "ReportingService": "the base of ListedService and VolumeService",
     "ListedService": "hosts.SERVICES reads the same rows, of cinder too",
     "VolumeService": "hosts.SERVICES reads the same rows",
     "GlanceImage": "an image belongs to no server and no host; servers have copies of it",

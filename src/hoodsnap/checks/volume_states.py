@@ -112,7 +112,7 @@ def volume_stuck(guest: Guest, volumes: tuple[Volume, ...]) -> Problems:
         cinder reset-state --reset-migration-status MIGRATING
         openstack volume list --all-projects --long
 
-    It worked if the volume has that status, no migration, and nova's attachments:
+    It worked if status, migration and attachments are those of nova:
 
         openstack volume show VOLUME -c status -c migration_status -c attachments
         openstack server volume list UUID
