@@ -259,6 +259,11 @@ FOUND = {
         "error network-namespace-wrong of ",
         "warning namespace-route-wrong of ",
     ],
+    "fip-without-router": ["error floating-ip-not-served of vm-linux"],
+    "memory-held-back": ["warning memory-held-back of vm-snap"],
+    "disk-access-limited": ["warning disk-access-limited of vm-data"],
+    "tap-dead-vlan": ["error tap-missing-or-miswired of vm-linux"],
+    "fip-on-host": ["error address-used-twice of "],
 }
 """Fault → the findings that must follow, worst first, then by guest."""
 

@@ -338,9 +338,9 @@ def _words(host: Host, name: str) -> Mapping[str, Any]:
 def address_used_twice(host: Host, cloud: Cloud) -> Problems:
     """A device of this host has an address that neutron gave to a guest in the same network.
 
-    Both answer for the address, and every machine of the network sends to whichever answered last.
-    The guest loses connections at random. Causes: an address that was added by hand for a test, and
-    an agent that did not remove it.
+    Both answer for the address, and each machine of the network sends to the one that answered
+    last. The guest loses connections at random. Causes: an address that was added by hand for a
+    test, and an agent that did not remove it.
 
     Authority: neutron, for which port has the address.
 
@@ -364,7 +364,7 @@ def address_used_twice(host: Host, cloud: Cloud) -> Problems:
 
         ip address del PREFIXED dev OWN_DEVICE
 
-    It worked if only the guest's port has the address:
+    It worked if no other device has the address:
 
         ip -n NAMESPACE address
         ip -brief address

@@ -267,10 +267,12 @@ def tap_missing_or_miswired(
         openstack server stop REPLUGGED
         openstack server start REPLUGGED
 
-    It worked if the tap is up, Open vSwitch reports no error, and the port is ACTIVE:
+    It worked if the tap is up, Open vSwitch reports no error and another VLAN than 4095, and the
+    port is ACTIVE:
 
         ip -d link show TAP
         ovs-vsctl --columns=name,ofport,error,external_ids list Interface TAP
+        ovs-vsctl get Port TAP tag
         openstack port show PORT -c status
 
     Not yet: Do not run `ovs-vsctl del-br`. Do not run `openstack server reboot --hard` before the
