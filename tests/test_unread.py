@@ -43,7 +43,7 @@ libvirt: virsh secret-list  libvirt: virsh version  logs: dmesg …
 network: iptables-save …  network: ovs-ofctl …
 network: cat /var/lib/neutron/dhcp/UUID/host  network: ip -j -n qrouter-UUID route
 network: ip -j -n qdhcp-UUID …  network: bridge …  neutron: GET /v2.0/ports/UUID/bindings
-neutron: GET /v2.0/routers  neutron: GET /v2.0/security-groups  nova: GET /v2.1/os-aggregates
+neutron: GET /v2.0/security-groups  nova: GET /v2.1/os-aggregates
 nova: GET /v2.1/os-hypervisors/detail  nova: GET /v2.1/os-server-groups
 neutron: GET /v2.0/subnets  nova: GET /v2.1/os-services  nova: GET /v2.1/os-migrations
 nova: GET /v2.1/flavors/detail  nova: GET /v2.1/servers/UUID/os-instance-actions

@@ -17,6 +17,7 @@ from hoodsnap.findings.advice import PLACEHOLDERS, WORKED, command, instructions
 from hoodsnap.findings.analysis import analyze
 
 KEYWORDS = {
+    "STS",  # of a field of nova's API
     *("AND", "DELETE", "FROM", "IN", "NOW", "SELECT", "SET", "UPDATE", "UTC_TIMESTAMP", "WHERE"),
     *("OS", "EXT", "SRV", "ATTR", "AZ", "CONT", "STOP"),
 }

@@ -161,8 +161,14 @@ SEVERAL = 2
 
 
 LONGER = {
+    **dict.fromkeys(["base-committed", "db-mapping-building", "deletion-half-done"], 46),
+    **dict.fromkeys(["disk-borrowed", "error-no-domain", "volume-extend-failed"], 46),
+    "qemu-user-changed": 47,
+    "error-reboot-failed": 49,  # it shows the failed action with its traceback's end
+    "base-cut": 50,  # a way back with the image of another host, and one without
     "instances-path-changed": 51,  # its one finding is of 13 servers, which it names
     "record-behind": 52,  # while a move is half done, many commands are dangerous
+    "stopped-rebased": 53,
 }
 """Recorded faults whose report with one finding is longer than a screen, and its lines."""
 

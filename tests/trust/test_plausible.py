@@ -26,6 +26,10 @@ FORGED = {
     "action-over-task": {"numbers-in-order"},  # the newest action claims to be 41 minutes old
     "db-mapping-building": {"numbers-in-order"},  # the mapping claims to be a day old
     "evacuated-allocation": {"numbers-in-order"},  # the newest migration claims to be days old
+    "record-behind": {
+        "times-in-order",
+        "numbers-in-order",
+    },  # its migration is a row that was added
     "volume-extend-failed": {"times-in-order"},  # the last change is dated before the creation
 }
 """Rules that may doubt recordings of faults injected by editing the database, as a forger would do.

@@ -41,7 +41,7 @@ def mount_read_only(host: Host, cloud: Cloud) -> Problems:
     Next: Check the mount, what the kernel reports of its disk, and how the mount is meant:
 
         findmnt -T FOLDER
-        journalctl -k --grep='read-only|I/O error|EXT4-fs|XFS|nfs'
+        journalctl -k --grep='read-only|i/o error|ext4-fs|xfs|nfs'
         grep FOLDER /etc/fstab /proc/self/mountinfo
 
     If nobody made it read-only on purpose, make the mount writable again. Running guests don't

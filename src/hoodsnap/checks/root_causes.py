@@ -247,6 +247,8 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
     "clocks-apart": ("service-report-in-future",),
     # Another server's request spec has another flavor and image.
     "row-of-another-instance": ("request-spec-skew",),
+    # Every property of the image differs from a copy that is empty.
+    "image-properties-lost": ("image-record-differs", "image-property-not-in-guest"),
     # nova's copy of an image's properties was changed; the request spec has the old ones.
     "image-record-differs": ("request-spec-skew",),
     # The host was moved into another zone, which the request names.
@@ -260,8 +262,6 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
     "backing-not-image-ref": ("server-copies-differ",),
     # QEMU was started with another format of the disk, which its block node then has.
     "disk-format-mismatch": ("block-node-differs",),
-    # Every property of the image differs from a copy that is empty.
-    "image-properties-lost": ("image-record-differs", "image-property-not-in-guest"),
     # Rows that outlived the server's row, or that another server lacks.
     "domain-without-server": ("row-without-instance",),
     "instance-extra-missing": ("flavor-three-way-drift", "row-without-instance"),
