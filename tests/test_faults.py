@@ -276,6 +276,8 @@ FOUND = {
     "disk-immutable": ["error guest-file-immutable of vm-stopped"],
     "folder-immutable": ["error guest-file-immutable of vm-stopped"],
     "start-immutable": ["error guest-file-immutable of vm-stopped"],
+    "snapshot-stuck": ["warning snapshot-image-stuck of vm-plain"],
+    "share-read-only": ["error mount-read-only of "],
 }
 """Fault → the findings that must follow, worst first, then by guest."""
 
