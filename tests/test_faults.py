@@ -276,6 +276,9 @@ FOUND = {
     "disk-immutable": ["error guest-file-immutable of vm-stopped"],
     "folder-immutable": ["error guest-file-immutable of vm-stopped"],
     "start-immutable": ["error guest-file-immutable of vm-stopped"],
+    "router-mtu": ["warning router-device-mtu-differs of "],
+    "aio-used-up": ["warning asynchronous-io-used-up of "],
+    "old-compute-record": ["warning compute-record-too-old of "],
     "snapshot-stuck": ["warning snapshot-image-stuck of vm-plain"],
     "share-read-only": ["error mount-read-only of "],
 }
