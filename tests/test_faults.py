@@ -264,6 +264,23 @@ FOUND = {
     "disk-access-limited": ["warning disk-access-limited of vm-data"],
     "tap-dead-vlan": ["error tap-missing-or-miswired of vm-linux"],
     "fip-on-host": ["error address-used-twice of "],
+    "backup-forgotten": [
+        "warning port-opened-in-qemu of vm-snap",
+        "note snapshot-or-blockjob-residue of vm-snap",
+    ],
+    "group-frozen": ["error qemu-monitor-dead of vm-linux"],
+    "volume-migrating": ["warning volume-stuck of vm-data"],
+    "save-cut": ["error saved-memory-damaged of vm-suspended"],
+    "save-emptied": ["error saved-memory-damaged of vm-suspended"],
+    "save-overwritten": ["error saved-memory-damaged of vm-suspended"],
+    "disk-immutable": ["error guest-file-immutable of vm-stopped"],
+    "folder-immutable": ["error guest-file-immutable of vm-stopped"],
+    "start-immutable": ["error guest-file-immutable of vm-stopped"],
+    "router-mtu": ["warning router-device-mtu-differs of "],
+    "aio-used-up": ["warning asynchronous-io-used-up of "],
+    "old-compute-record": ["warning compute-record-too-old of "],
+    "snapshot-stuck": ["warning snapshot-image-stuck of vm-plain"],
+    "share-read-only": ["error mount-read-only of "],
 }
 """Fault → the findings that must follow, worst first, then by guest."""
 

@@ -216,17 +216,45 @@ def test_a_weight_that_virsh_set_back_stays_in_the_running_definition(
 
 
 @pytest.mark.parametrize(
-    ("file", "text"),
-    [("freezer__state", "FROZEN\n"), ("cgroup__events", "populated 1\nfrozen 1\n")],
+    ("file", "text", "hierarchy", "thaws"),
+    [
+        ("freezer__state", "FROZEN\n", "freezer", "freezer.state"),
+        ("cgroup__events", "populated 1\nfrozen 1\n", "unified", "cgroup.freeze"),
+    ],
 )
-def test_a_frozen_group(grouped: RecordedHost, file: str, text: str) -> None:
+def test_a_frozen_group(
+    grouped: RecordedHost, file: str, text: str, hierarchy: str, thaws: str
+) -> None:
     memory(grouped, **{file: text})
 
     [finding] = grouped.report().findings
     assert finding.check.name == "qemu-monitor-dead"
     assert "is frozen with its control group" in finding.headline
     [thaw] = [line for line in changes(finding) if line.startswith("echo")]
-    assert thaw.endswith(("libvirt-qemu/freezer.state", ".scope/cgroup.freeze"))
+    assert f" > /sys/fs/cgroup/{hierarchy}/machine/" in thaw
+    assert thaw.endswith(f".libvirt-qemu/{thaws}")
+
+
+@pytest.mark.parametrize("frozen", ["freezer", "unified"])
+@pytest.mark.parametrize("last", ["freezer", "unified"])
+def test_a_group_that_is_frozen_in_one_of_two_hierarchies(
+    grouped: RecordedHost, frozen: str, last: str
+) -> None:
+    """Where version 1's freezer is mounted beside version 2, either can freeze a group."""
+    like = grouped.last("cgroup", settings(grouped, "memory"))
+    files = {
+        "freezer": {"freezer.state": "FROZEN\n" if frozen == "freezer" else "THAWED\n"},
+        "unified": {"cgroup.events": f"populated 1\nfrozen {int(frozen == 'unified')}\n"},
+    }
+    grouped.drop(lambda answer: answer.query != settings(grouped, "unified"))
+    for name in sorted(files, key=lambda name: name == last):
+        own = {"query": settings(grouped, name), "value": files[name]}
+        grouped.add(Answer(**{**like.model_dump(exclude={"value", "query"}), **own}))
+
+    [finding] = grouped.report().findings
+    assert "is frozen with its control group" in finding.headline
+    [thaw] = [line for line in changes(finding) if line.startswith("echo")]
+    assert f"/sys/fs/cgroup/{frozen}/machine/" in thaw
 
 
 @pytest.mark.parametrize(

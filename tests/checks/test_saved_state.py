@@ -150,7 +150,8 @@ def test_saved_memory_damaged(
     [finding] = host.report().findings
     assert finding.severity.word == "error"
     assert finding.check.name == "saved-memory-damaged"
-    assert finding.headline == f"vm-suspended's saved memory {path} {words}"
+    assert finding.headline == f"vm-suspended's saved memory {words}"
+    assert finding.names["SAVE"] == path
 
 
 @pytest.mark.parametrize(

@@ -263,8 +263,8 @@ def qemu_monitor_dead(
     """QEMU exists but does not answer; nova and libvirt hang on every request to it.
 
     The process was stopped by a signal, its control group is frozen, or it waits in the kernel for
-    storage that does not answer.
-    The guest is frozen while libvirt keeps reporting it as running.
+    storage that does not answer. The guest stands still while libvirt keeps reporting it as
+    running.
 
     Authority: The kernel's state of the process: `T` is stopped, `D` waits for storage.
 
@@ -333,12 +333,14 @@ def qemu_monitor_dead(
 def _freezer(cgroup: Cgroup) -> dict[str, Any]:
     """Return the file that thaws the group, and what to write to it."""
     old = cgroup.hierarchies.get("freezer")
-    path = old if old is not None else cgroup.hierarchies.get("", "")
+    by_old = old is not None and cgroup.frozen_by_version_1
+    path = old if old is not None and by_old else cgroup.hierarchies.get("", "")
     name = cgroup.machine or ""
     group = path.partition(name)[0] + name  # libvirt's groups inside of it are frozen with it
-    if old is not None:
+    if by_old:
         return {"FREEZER": f"/sys/fs/cgroup/freezer{group}/freezer.state", "THAW": "THAWED"}
-    return {"FREEZER": f"/sys/fs/cgroup{group}/cgroup.freeze", "THAW": "0"}
+    root = "/sys/fs/cgroup" if old is None else "/sys/fs/cgroup/unified"
+    return {"FREEZER": f"{root}{group}/cgroup.freeze", "THAW": "0"}
 
 
 def _subject(guest: Guest, process: Process) -> str:

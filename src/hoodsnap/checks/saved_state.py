@@ -163,7 +163,7 @@ def saved_memory_damaged(
         return
     suspended = record.vm_state == "suspended"
     yield problem(
-        f"{guest.title}'s saved memory {save_of(domain)} {found.words}, so {found.effect}",
+        f"{guest.title}'s saved memory {found.words}, so {found.effect}",
         says(record, vm_state=record.vm_state),
         says(domain, state=domain.state_words, managed_save=True),
         found.evidence,

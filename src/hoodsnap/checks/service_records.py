@@ -165,8 +165,8 @@ def _refused(cloud: Cloud, service: Service, limit: Limit) -> Problem:
     down = f", which has not reported {_since(cloud, service)}," if silent and is_dead else ""
     shown = says(service, host=service.host, version=service.version)
     return problem(
-        f"nova-compute on {service.host}{down} has service version {service.version}: services of "
-        f"{limit.release.word} start only if all have {limit.version} or more",
+        f"nova-compute on {service.host}{down} has service version {service.version}, but "
+        f"{limit.release.word} needs {limit.version} to start",
         shown.and_so(oldest_supported=limit.version),
         *_clues(cloud, limit.release),
         OLD_HOST=service.host,

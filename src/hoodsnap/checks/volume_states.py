@@ -267,7 +267,7 @@ def _stuck(volume: Volume, plugged: tuple[PluggedVolume, ...] = ()) -> str | Non
         limit = QUIET
     if limit is None or asked - since < limit:
         return None
-    state = status if status in COPIES | STEPS else f"{moving} to another backend"
+    state = status if status in COPIES | STEPS else MOVING[moving or "migrating"]
     return f"has been {state} {phrase.since(since, asked)}"
 
 
@@ -287,9 +287,17 @@ def _is_copied(one: PluggedVolume) -> bool:
     return one.disk.target in one.domain.block_jobs
 
 
+MOVING = {
+    "starting": "about to migrate",
+    "migrating": "migrating",
+    "completing": "completing a migration",
+}
+"""cinder's migration_status during a migration to another backend → what the volume is doing."""
+
+
 def _migration(volume: Volume) -> str | None:
     moved = volume.raw.get("os-vol-mig-status-attr:migstat") or volume.raw.get("migration_status")
-    return str(moved) if moved in ("starting", "migrating", "completing") else None
+    return moved if isinstance(moved, str) and moved in MOVING else None
 
 
 def _is_shelved(guest: Guest) -> bool:

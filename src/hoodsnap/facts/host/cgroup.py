@@ -197,15 +197,13 @@ class Cgroup(Fact):
     def frozen(self) -> bool:
         """True if the kernel lets no process of the group run, because the group or one above it is
         frozen."""
-        states = {
-            name.rpartition("/")[2]: text
-            for name, text in self._settings("freezer").items()
-            if _WHOLE.match(name)
-        }
-        if "freezer.state" in states:
-            return states["freezer.state"].strip() != "THAWED"
-        counts = _counts(states.get("cgroup.events", ""))
-        return counts["frozen"] == 1 if "frozen" in counts else unheard("frozen was not collected")
+        found = _frozen(self._settings("freezer"))
+        return found if found is not None else unheard("frozen was not collected")
+
+    @property
+    def frozen_by_version_1(self) -> bool:
+        """True if `frozen` is the state of version 1's freezer; both versions may be mounted."""
+        return any(name.endswith("freezer.state") for name in self._settings("freezer"))
 
     @property
     def holds_back(self) -> bool:
@@ -304,7 +302,9 @@ class ControlGroups:
             elif answer.error is not None:
                 failed[pid] = answer
             else:
-                said.setdefault(pid, {}).update(dict.fromkeys(_parts_of(answer), answer))
+                mine = said.setdefault(pid, {})
+                shown = [part for part in _parts_of(answer) if not _hides(answer, part, mine)]
+                mine.update(dict.fromkeys(shown, answer))
         for pid, parts in said.items():
             if pid in failed:
                 said[pid] = {**dict.fromkeys(_MARKS, failed[pid]), **parts}
@@ -340,6 +340,25 @@ def _machines(answer: Answer) -> Iterator[MachineGroup]:
             raise UnheardError(f"{CENSUS} can't be read")
         known = tuple(pid for pid in map(whole, pids) if pid is not None)
         yield MachineGroup(path, known, machine_of(path.rpartition("/")[2]))
+
+
+def _hides(answer: Answer, part: str, others: Mapping[str, Answer]) -> bool:
+    """True if an answer of one hierarchy hides that another one has frozen the group."""
+    other = others.get(part)
+    if part != "freezer" or other is None or other.query == answer.query:
+        return False
+    return not _frozen(value_of(answer, "the control group's freezer data", dict[str, str]))
+
+
+def _frozen(settings: Mapping[str, str]) -> bool | None:
+    """Return whether the whole group is frozen by the files of one hierarchy; None if unknown."""
+    states = {
+        name.rpartition("/")[2]: text for name, text in settings.items() if _WHOLE.match(name)
+    }
+    if "freezer.state" in states:
+        return states["freezer.state"].strip() != "THAWED"
+    counts = _counts(states.get("cgroup.events", ""))
+    return counts["frozen"] == 1 if "frozen" in counts else None
 
 
 def _parts_of(answer: Answer) -> Iterator[str]:
