@@ -534,7 +534,9 @@ def port_owner_lost(guest: Guest, cloud: Cloud, instance: Instance) -> Problems:
         yield problem(
             f"{guest.title}'s {port.title} {owner} in neutron: device_owner should be "
             f"compute:{text(instance.raw, 'availability_zone') or 'ZONE'}",
-            says(port, id=port.id, device_id=port.device_id, device_owner=port.device_owner or None),
+            says(
+                port, id=port.id, device_id=port.device_id, device_owner=port.device_owner or None
+            ),
             has,
             PORT=port.id,
             ZONE=text(instance.raw, "availability_zone"),

@@ -169,6 +169,7 @@ PLACEHOLDERS: Mapping[str, str] = {
     "WRONG": "name of the domain that must not run",
     "WRONG_PID": "process id of the QEMU that must not run, if libvirt has no domain of it",
     "WWID": "WWID of the multipath map",
+    "UNZONED": "UUID of the server, if it is shelved and no host is in its zone",
     "ZONE": "name of the availability zone",
     "AMOUNT": "value of the limit; 0 or -1 for no limit",
     "CPU_LIMIT": "name of the limit in `virsh schedinfo`",
