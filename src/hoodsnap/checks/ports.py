@@ -182,11 +182,13 @@ def port_binding_bad(
 ) -> Problems:
     """A port of the guest has no valid binding or is down, so no traffic passes.
 
-    The guest has no network on a port that is not bound, not wired, or administratively down
-    (`admin_state_up`; a warning). `binding_failed` means that neutron found no way to bind the
-    port: no agent on that host was alive, or its bridge mappings lack the network. nova keeps the
-    failed binding in its info cache, and a restart of nova-compute then puts the server into error.
-    A port that is down although its guest runs was bound but not wired by the agent.
+    No traffic passes a port that is not wired or administratively down (`admin_state_up`; a
+    warning). On a port that is not bound, a guest that runs may keep its network until its next
+    start or move, or until the agent wires the host's ports again; after that it has none.
+    `binding_failed` means that neutron found no way to bind the port: no agent on that host was
+    alive, or its bridge mappings lack the network. nova keeps the failed binding in its info cache,
+    and a restart of nova-compute then puts the server into error. A port that is down although its
+    guest runs was bound but not wired by the agent.
 
     Authority: neutron.
 
