@@ -183,7 +183,7 @@ def allocation_orphan(cloud: Cloud) -> Problems:
     If the consumer is a move, check that the move has ended and that its server needs no revert:
 
         openstack server migration list --server MOVED
-        openstack server show MOVED -c status -c OS-EXT-STS:task_state
+        openstack server show MOVED
 
     Then delete its allocation, one consumer at a time, which frees the resources:
 
