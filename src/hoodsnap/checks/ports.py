@@ -481,11 +481,11 @@ def port_guest_mismatch(
 def port_owner_lost(guest: Guest, cloud: Cloud, instance: Instance) -> Problems:
     """A port of the server has no device_owner, or another one than a server's.
 
-    neutron reports to nova only that ports of servers are wired. The next start, hard reboot or
-    live migration of the server waits for that report until it fails. Until then the guest and its
-    network go on, because nova finds the ports of a server by `device_id` alone. Scripts that
-    delete unused ports may find the port. Causes: a detach or a move that failed half way, or a
-    change by hand.
+    neutron reports to nova that a port is wired only if its `device_owner` is a server's. The next
+    start, hard reboot or live migration of the server waits for that report until it fails. Until
+    then the guest and its network go on, because nova finds the ports of a server by `device_id`
+    alone. Scripts that delete unused ports may find the port. Causes: a detach or a move that
+    failed half way, or a change by hand.
 
     Authority: nova's info cache and the guest's cards, for whose port it is.
 
