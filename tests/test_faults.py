@@ -181,6 +181,7 @@ FOUND = {
     "tap-deleted": ["error tap-missing-or-miswired of vm-data"],
     "ovs-agent-down": ["warning network-agent-not-running of "],
     "port-deleted": ["error port-guest-mismatch of vm-resized"],
+    "port-owner-lost": ["warning port-owner-lost of vm-tenant"],
     "port-disabled": ["warning port-binding-bad of vm-snap"],
     "domain-renamed": ["warning domain-renamed of vm-stopped"],
     "checkpoint-left": ["warning backup-checkpoint-left of vm-duo"],

@@ -40,6 +40,11 @@ b_port_disabled() { port_id | save port; osc port set --disable "$(saved port)";
 c_port_disabled() { [ "$(row "select admin_state_up from neutron.ports where id='$(saved port)'")" = 0 ]; }
 f_port_disabled() { osc port set --enable "$(saved port)"; }
 
+fault port-owner-lost vm-tenant "the neutron port loses its device_owner, as after a detach that was cut off" "nothing; the next start waits for an event that neutron does not send"
+b_port_owner_lost() { port_id | save port; row "select device_owner from neutron.ports where id='$(saved port)'" | save owner; row "update neutron.ports set device_owner='' where id='$(saved port)'"; }
+c_port_owner_lost() { [ "$(row "select count(*) from neutron.ports where id='$(saved port)' and device_owner=''")" = 1 ]; }
+f_port_owner_lost() { osc port set --device-owner "$(saved owner)" "$(saved port)"; }
+
 router_ns() { ip netns list | awk '/^qrouter-/ && !n++ { print $1 }'; }
 tap_number() { ovs-vsctl get Interface "$(first_tap)" ofport; }
 floating_ip() { row "select floating_ip_address from neutron.floatingips where fixed_port_id = '$(port_id)'"; }

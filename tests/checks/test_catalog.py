@@ -227,6 +227,7 @@ def test_every_topic_is_listed() -> None:
         "root_causes",
         "dangers",
         "legal_states",
+        "zones",
     }
 
     assert {topic.__name__.rpartition(".")[2] for topic in TOPICS} == modules

@@ -26,6 +26,16 @@ def test_nova_conf_not_applied_to_the_store_of_disks(host: RecordedHost) -> None
     )
 
 
+@pytest.mark.parametrize(("value", "severity"), [("raw", "note"), ("rbd", "warning")])
+def test_a_store_that_does_not_have_the_disks_is_a_warning(
+    host: RecordedHost, value: str, severity: str
+) -> None:
+    option(host, "libvirt", images_type=value)
+
+    found = [it for it in host.report().everything() if it.check.name == "nova-conf-not-applied"]
+    assert {it.severity.word for it in found} == {severity}
+
+
 @pytest.mark.parametrize("value", ["", "default"])
 def test_a_default_is_not_compared(host: RecordedHost, value: str) -> None:
     option(host, "libvirt", images_type=value)

@@ -143,6 +143,25 @@ def test_availability_zone_differs(host: RecordedHost) -> None:
     )
 
 
+def test_availability_zone_of_no_aggregate(host: RecordedHost) -> None:
+    for where in ("vm-plain", "vm-shelved"):
+        host.row("instances", host.uuid(where), availability_zone="rack-9")
+
+    found = [line for line in host.headlines() if "availability zone" in line]
+    assert found == [
+        "vm-plain is in availability zone rack-9 in nova's database, but its host vm is in zone nova"
+    ]
+
+
+def test_the_default_zone_may_have_been_renamed(host: RecordedHost) -> None:
+    for answer in host.bundle.asked("nova", "GET "):
+        if "/os-services" in answer.query and answer.error is None:
+            services = [item | {"zone": "rack-9"} for item in answer.value["services"]]
+            host.set("nova", answer.query, {**answer.value, "services": services})
+
+    assert host.findings() == []
+
+
 def test_a_server_in_the_zone_of_its_host_is_quiet(host: RecordedHost) -> None:
     _aggregate(host, "nova")
 

@@ -628,8 +628,58 @@ def test_request_spec_skew_of_the_zone(host: RecordedHost) -> None:
         " aggregate reports zone = east"
     ]
     assert host.headlines() == [
-        "vm-plain was requested for zone west, but its host vm is in zone east",
+        "vm-plain was requested for zone west, but its host vm is in zone east, and no host is in "
+        "zone west",
     ]
+
+
+def test_request_spec_skew_of_a_zone_that_was_renamed(host: RecordedHost) -> None:
+    spec(host, "vm-plain", '"availability_zone": null', '"availability_zone": "west"')
+
+    [found] = host.findings()
+    assert found.startswith(
+        "request-spec-skew of vm-plain: instance reports host = vm; request spec reports zone = west;"
+        " service reports host = vm, zone = nova"
+    )
+    assert host.headlines() == [
+        "vm-plain was requested for zone west, but its host vm is in zone nova, and no host is in "
+        "zone west",
+    ]
+
+
+def test_request_spec_skew_of_a_shelved_server_without_a_zone_to_go_to(host: RecordedHost) -> None:
+    spec(host, "vm-shelved", '"availability_zone": null', '"availability_zone": "west"')
+
+    [found] = host.report().findings
+    assert found.headline == "vm-shelved was requested for zone west, but no host is in it"
+    assert changes(found) == [
+        "openstack --os-compute-api-version 2.91 server unshelve --no-availability-zone "
+        + host.uuid("vm-shelved")
+    ]
+
+
+@pytest.mark.parametrize("name", ["vm-plain", "vm-shelved"])
+@pytest.mark.parametrize("unheard", ["/os-services", ".aggregate_metadata"])
+def test_a_zone_is_not_missing_if_the_zones_were_not_collected(
+    host: RecordedHost, name: str, unheard: str
+) -> None:
+    spec(host, name, '"availability_zone": null', '"availability_zone": "west"')
+    host.drop(lambda answer: unheard not in answer.query)
+
+    assert "request-spec-skew" not in {one.check.name for one in host.report().findings}
+
+
+def test_an_empty_zone_exists(host: RecordedHost) -> None:
+    [asked] = [
+        answer
+        for answer in host.bundle.asked("nova-db", "SELECT ")
+        if ".aggregate_metadata" in answer.query
+    ]
+    rows = [[1, 7, "availability_zone", "west"]]
+    host.set("nova-db", asked.query, {**asked.value, "rows": rows})
+    spec(host, "vm-shelved", '"availability_zone": null', '"availability_zone": "west"')
+
+    assert host.findings() == []
 
 
 @pytest.mark.parametrize(

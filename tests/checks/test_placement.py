@@ -8,6 +8,7 @@ import pytest
 from tests.conftest import RecordedHost
 
 from hoodsnap.bundle import Answer
+from hoodsnap.findings.advice import instructions
 
 NOBODY = "99999999-0000-4000-8000-000000000000"
 OTHER = "88888888-0000-4000-8000-000000000000"
@@ -238,7 +239,7 @@ def test_allocation_orphan(host: RecordedHost) -> None:
         " nova-db reports no instance"
     ]
     assert host.headlines() == [
-        "Placement still has 2 VCPU, 512 MEMORY_MB of vm allocated to 1 consumer without a server or a move: 99999999",
+        "Placement still has 2 VCPU, 512 MEMORY_MB of vm allocated to 1 consumer without a server or a move in progress: 99999999",
     ]
 
 
@@ -252,7 +253,7 @@ def test_allocation_orphan_of_a_deleted_server(host: RecordedHost) -> None:
         f" instance reports deleted_at = {gone}"
     ) in host.findings()
     assert (
-        "Placement still has 1 VCPU of vm allocated to 1 consumer without a server or a move:"
+        "Placement still has 1 VCPU of vm allocated to 1 consumer without a server or a move in progress:"
         f" vm-shelved ({host.uuid('vm-shelved')[:8]})"
     ) in host.headlines()
 
@@ -275,6 +276,12 @@ def test_allocation_orphan_of_a_finished_move(host: RecordedHost) -> None:
     [finding] = host.findings()
     assert finding.startswith("allocation-orphan: allocation reports resources = 1 VCPU of vm")
     assert "migration reports status = confirmed" in finding
+    [headline] = host.headlines()
+    assert headline.endswith(f"in progress: the finished move of vm-resized ({resized.uuid[:8]})")
+    [orphan] = host.report().findings
+    looks = [command.text for step in instructions(orphan) for command in step.commands]
+    assert f"openstack server migration list --server {host.uuid('vm-resized')}" in looks
+    assert f"openstack server show {resized.uuid}" not in looks
 
 
 def test_an_allocation_may_outlive_its_server_for_a_moment(host: RecordedHost) -> None:
@@ -363,7 +370,7 @@ def test_many_orphans_are_one_finding(host: RecordedHost) -> None:
     assert len(finding.evidence) == 20
     assert dict(finding.evidence[0].said)["of_so_many"] == 15
     assert finding.headline == (
-        "Placement still has resources of vm allocated to 15 consumers without a server or a move:"
+        "Placement still has resources of vm allocated to 15 consumers without a server or a move in progress:"
         " 00000000, 00000001, 00000002 and 12 more"
     )
 

@@ -343,6 +343,45 @@ def test_a_card_whose_port_belongs_to_another_server_now(host: RecordedHost) -> 
     ) in host.findings()
 
 
+@pytest.mark.parametrize("owner", ["", "compute", "network:dhcp"])
+def test_port_owner_lost(host: RecordedHost, owner: str) -> None:
+    port = _port(host, "vm-plain")
+    host.port(port["id"], device_owner=owner)
+
+    [found] = [one for one in host.report().findings if one.check.name == "port-owner-lost"]
+    has = f"has device_owner {owner}" if owner else "has no owner"
+    assert f"vm-plain's port {port['id'][:8]}" in found.headline
+    assert found.headline.endswith(f"{has} in neutron: device_owner should be compute:nova")
+    assert changes(found) == [f"openstack port set --device-owner compute:nova {port['id']}"]
+    assert not [line for line in host.findings() if line.startswith("port-guest-mismatch")]
+    assert not [line for line in host.headlines() if "in nova's info cache" in line and not owner]
+
+
+def test_a_stopped_server_keeps_a_port_without_an_owner(host: RecordedHost) -> None:
+    port = _port(host, "vm-stopped")["id"]
+    host.port(port, device_owner="")
+
+    assert host.findings() == [
+        f"port-owner-lost of vm-stopped: port reports id = {port},"
+        f" device_id = {host.uuid('vm-stopped')}, no device_owner;"
+        f" instance reports cached_ports = {port}"
+    ]
+
+
+def test_a_port_whose_owner_was_just_changed(host: RecordedHost) -> None:
+    now = f"{host.bundle.started:%Y-%m-%dT%H:%M:%SZ}"
+    host.port(_port(host, "vm-plain")["id"], device_owner="", updated_at=now)
+
+    assert "port-owner-lost" not in {one.check.name for one in host.report().findings}
+
+
+def test_a_port_that_only_names_the_server_is_not_attached_yet(host: RecordedHost) -> None:
+    port = _port(host, "vm-shelved")["id"]
+    host.port(port, device_id=host.uuid("vm-plain"), device_owner="")
+
+    assert "port-owner-lost" not in {one.check.name for one in host.report().findings}
+
+
 def test_a_guest_without_any_card_for_its_port_is_cut_off(host: RecordedHost) -> None:
     name = host.domain("vm-plain")
     xml = host.last("libvirt", f"virsh dumpxml {name}").value

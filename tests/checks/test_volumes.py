@@ -123,6 +123,18 @@ def test_volume_free_in_cinder_but_open(host: RecordedHost) -> None:
     assert host.headlines() == [
         "vm-data runs with volume data-vol as vdb, but cinder lists it as available"
     ]
+    [found] = host.report().findings
+    assert changes(found) == [f"openstack volume set --state in-use {volume}"]
+
+
+def test_a_free_volume_without_an_attachment_needs_a_new_one(host: RecordedHost) -> None:
+    volume, _ = host.volume("vm-data")
+    volume_says(host, volume, status="available")
+    host.cinder(lambda what, body: body | {"attachments": []} if what == "volume" else None)
+
+    [found] = [one for one in host.report().findings if "free-in" in one.check.name]
+    assert not [line for line in changes(found) if "--state in-use" in line]
+    assert any("volume_attachment refresh" in line for line in changes(found))
 
 
 @pytest.mark.parametrize(("attached", "severity"), [(True, "warning"), (False, "error")])

@@ -31,6 +31,9 @@ CHOICES = {
 }
 """Options of which nova-compute accepts only some values, in any release since Kilo."""
 
+FILES = frozenset(["raw", "qcow2"])
+"""Kinds of disks that are files in the server's folder."""
+
 OF_THE_HOST = (
     ("DEFAULT", "my_ip"),
     ("libvirt", "live_migration_inbound_addr"),
@@ -73,8 +76,12 @@ def nova_conf_not_applied(host: Host, cloud: Cloud) -> Problems:
         virsh dumpxml UUID
         ps -o pid,lstart,args -C nova-compute
 
-    If the change was intended, nothing has to be done: every stop and start of a server through
-    nova applies it. If it was not, put the old value back while nova-compute is stopped.
+    If the change was not intended, put the old value back while nova-compute is stopped. If it was,
+    every stop and start of a server through nova applies it, and nothing has to be done, except for
+    images_type: nova converts no existing disk. A file keeps its format, raw or qcow2, and new
+    servers get the new one. With rbd or lvm on one side, nova looks for the disk in a store that
+    does not have it, and the guest does not start: keep the old value on this host, or migrate its
+    servers away first and change the value of the empty host.
 
     Not yet: Do not hard-reboot or migrate servers of the host, and do not restart nova-compute,
     before it is clear which value is the right one.
@@ -210,11 +217,21 @@ def _stores(host: Host, guests: Sequence[Guest]) -> Iterator[Problem]:
             if its and its != store and its in ("raw", "qcow2", "rbd", "lvm"):
                 seen = derives(domain, "disks", disk=disk.target, store=its)
                 others.append(_Made(guest, its, seen))
-    yield from _told(host, "libvirt", "images_type", wanted, others, "a root disk of kind")
+    # A file keeps its format, but a disk in another store is not found at the next start.
+    apart = store not in FILES or any(made.value not in FILES for made in others)
+    severity = Severity.WARNING if apart else None
+    what = "a root disk of kind"
+    yield from _told(host, "libvirt", "images_type", wanted, others, what, severity)
 
 
 def _told(
-    host: Host, section: str, option: str, wanted: str, others: Sequence[_Made], what: str
+    host: Host,
+    section: str,
+    option: str,
+    wanted: str,
+    others: Sequence[_Made],
+    what: str,
+    severity: Severity | None = None,
 ) -> Iterator[Problem]:
     if not others or not wanted:
         return
@@ -228,6 +245,7 @@ def _told(
         f"{'has' if count.startswith('1 ') else 'have'} {what} {values}",
         hears(answer, "nova.conf", f"{section}.{option}", **{option: wanted}),
         *(made.evidence for made in others[:SHOWN]),
+        severity=severity,
         OPTION=option,
         UUID=others[0].guest.uuid,
     )

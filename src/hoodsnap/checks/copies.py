@@ -16,10 +16,12 @@ from hoodsnap.checks.traps import (
     moving_to_another_cell,
     task_in_flight,
 )
-from hoodsnap.evidence import Severity, derives, hears
+from hoodsnap.checks.zones import zone_of
+from hoodsnap.evidence import Severity, derives
 from hoodsnap.facts.api.allocation import Allocation
 from hoodsnap.facts.api.server import Server
 from hoodsnap.facts.clock import moment
+from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.database.instance import Instance
 from hoodsnap.facts.database.instance_mapping import InstanceMapping
@@ -428,7 +430,9 @@ def _owner(instance: Instance, column: str) -> str | None:
 
 
 @check(Severity.WARNING, traps=[building, task_in_flight, migrating])
-def availability_zone_differs(guest: Guest, instance: Instance, server: Server | None) -> Problems:
+def availability_zone_differs(
+    guest: Guest, cloud: Cloud, instance: Instance, server: Server | None
+) -> Problems:
     """The server's availability zone is not the zone of its host.
 
     nova writes the zone of the host into the server's record when the server is built or moved. An
@@ -437,9 +441,9 @@ def availability_zone_differs(guest: Guest, instance: Instance, server: Server |
 
     Authority: The host's aggregates.
 
-    Traps: A host in no aggregate with a zone is in the default zone, whose name only nova-api
-    knows. A server without a host has no zone. nova-api lists the zone of the host, not of the
-    record.
+    Traps: A host in no aggregate with a zone is in the default zone, whose name nova's list of
+    services has; `nova` is always legal there. A server without a host has no zone. nova-api lists
+    the zone of the host, not of the record.
 
     Next: Compare the zone of the server with the aggregates and the services of the host:
 
@@ -460,13 +464,13 @@ def availability_zone_differs(guest: Guest, instance: Instance, server: Server |
         return
     own = text(instance.raw, "availability_zone")
     listed = server.raw.get("OS-EXT-AZ:availability_zone") if server is not None else None
-    zone = guest.records.zone_of(instance.host)
-    if zone is not None and own and own != zone[0]:
+    zone = zone_of(cloud, guest.records, instance.host, own) if own else None
+    if zone is not None and own and own != zone.name:
         yield problem(
             f"{guest.title} is in availability zone {own} in nova's database, but its host "
-            f"{instance.host} is in zone {zone[0]}",
+            f"{instance.host} is in zone {zone.name}",
             derives(instance, "availability_zone", availability_zone=own, host=instance.host),
-            hears(zone[1], "aggregate", f"host={instance.host}", zone=zone[0]),
+            zone.evidence,
             ZONE=own,
         )
     elif own and isinstance(listed, str) and listed and listed != own and server is not None:

@@ -42,7 +42,7 @@ def guest_autostart_enabled(guest: Guest, domain: Domain) -> Problems:
         virsh dominfo NAME
         openstack server show UUID -c OS-EXT-SRV-ATTR:host
 
-    Then disable autostart, which changes nothing for the running guest:
+    Then disable autostart, which neither starts nor stops the guest:
 
         virsh autostart --disable NAME
 

@@ -132,7 +132,9 @@ def _differences(
         yield from _of_network(vif, network)
     yield from _of_subnets(ports, vif, port)
     leads = ports.floating.get(port.id, ())
-    if "floatingips" in ports.heard and not any(map(is_new, leads)):
+    # Older collectors did not ask for the floating IPs of a port without an owner.
+    is_asked = "floatingips" in ports.heard and (leads or not port.is_disowned)
+    if is_asked and not any(map(is_new, leads)):
         real_ips = {one.address for one in leads}
         if real_ips != set(vif.floating):
             of = promised(leads[0], port_id=port.id) if leads else says(port, id=port.id)

@@ -17,6 +17,7 @@ from hoodsnap.checks.traps import (
     resizing,
     task_in_flight,
 )
+from hoodsnap.checks.zones import DEFAULT_ZONES, compute_zones, zone_of
 from hoodsnap.evidence import Evidence, Severity, derives, hears, says
 from hoodsnap.facts.api.port import Port
 from hoodsnap.facts.api.server import Server
@@ -557,12 +558,13 @@ def request_spec_skew(guest: Guest, cloud: Cloud, instance: Instance) -> Problem
 
     Authority: The server's record, for what it is; its owner, for the zone.
 
-    Traps: A server without a zone may go anywhere. During a resize nova searches for the new
-    flavor. The image of a server that boots from a volume has no meaning here. nova before Newton
-    keeps no request. A host that the owner demanded may have left the cloud since (a note): nova
-    drops that demand when the server is moved. Before Rocky, a request does not have whether the
-    server boots from a volume. A rebuild with an image whose properties were changed since leaves
-    the old properties in the request (a note).
+    Traps: A server without a zone may go anywhere. The default zone is in no aggregate; its name is
+    read from nova's list of services, and `nova` is always legal. During a resize nova searches for
+    the new flavor. The image of a server that boots from a volume has no meaning here. nova before
+    Newton keeps no request. A host that the owner demanded may have left the cloud since (a note):
+    nova drops that demand when the server is moved. Before Rocky, a request does not have whether
+    the server boots from a volume. A rebuild with an image whose properties were changed since
+    leaves the old properties in the request (a note).
 
     Next: Check the zone, the flavor, the image and the volumes, and compare them with the evidence:
 
@@ -571,8 +573,18 @@ def request_spec_skew(guest: Guest, cloud: Cloud, instance: Instance) -> Problem
         openstack compute service list
 
     If the zone differs because the host was moved, put the host back into its former aggregate. If
+    the zone was renamed, only unshelving writes a new zone into the request (Zed and later). If
     only a host that the owner demanded is gone, nothing has to be done. No command writes a missing
     request; stops, starts and reboots work without it.
+
+    If the server is shelved and no host is in its zone, unshelve it without a zone at a time that
+    suits its owner, which starts it:
+
+        openstack --os-compute-api-version 2.91 server unshelve --no-availability-zone UNZONED
+
+    It worked if the server is active:
+
+        openstack server show UNZONED -c status -c OS-EXT-AZ:availability_zone
 
     Then, if the request is missing, make an image of the server, from which its owner can make a
     new server with a request of its own. The guest keeps running while its disk is read:
@@ -585,10 +597,11 @@ def request_spec_skew(guest: Guest, cloud: Cloud, instance: Instance) -> Problem
 
     Not yet: Do not edit the JSON by hand. Unless only a demanded host is gone, do not run
     `openstack server migrate` or `evacuate` before the request is corrected, and do not shelve the
-    server: it could not be unshelved.
+    server: it could not be unshelved, unless another zone is chosen then.
 
-    Source: nova bugs 1785339, 1768876, 1746032; nova admin guide, availability zones; nova
-    scheduler/utils.py `ResourceRequest.from_request_spec`, compute/api.py `rebuild`.
+    Source: nova bugs 1785339, 1768876, 1746032; nova admin guide, availability zones; nova API
+    microversion 2.91; nova scheduler/utils.py `ResourceRequest.from_request_spec`, compute/api.py
+    `rebuild`.
     """
     if instance.deleted or not guest.carries_record:
         return
@@ -599,6 +612,7 @@ def request_spec_skew(guest: Guest, cloud: Cloud, instance: Instance) -> Problem
             says(instance, vm_state=instance.vm_state, host=instance.host),
             hears(request_spec, "nova-db", f"request_specs[{guest.uuid}]", request_spec=None),
             UNREQUESTED=guest.uuid,
+            UNZONED="",
         )
         return
     yield from _other_flavor(guest, instance, request_spec)
@@ -610,27 +624,43 @@ def request_spec_skew(guest: Guest, cloud: Cloud, instance: Instance) -> Problem
             says(instance, image=instance.image),
             says(request_spec, image=request_spec.image),
             UNREQUESTED="",
+            UNZONED="",
         )
-    yield from _other_zone(guest, instance, request_spec)
+    yield from _other_zone(guest, cloud, instance, request_spec)
     yield from _other_root(guest, instance, request_spec)
     if request_spec.image in (None, instance.image):
         yield from _other_properties(guest, instance, request_spec)
 
 
-def _other_zone(guest: Guest, instance: Instance, request_spec: RequestSpec) -> Iterator[Problem]:
-    """Yield a server that was requested for another zone than its host's."""
-    if request_spec.zone is None or guest.host is None:
+def _other_zone(
+    guest: Guest, cloud: Cloud, instance: Instance, request_spec: RequestSpec
+) -> Iterator[Problem]:
+    """Yield a server that was requested for another zone than its host's, or for no host's."""
+    wanted = request_spec.zone
+    if wanted is None:
         return
-    zone = guest.host.records.zone_of(guest.host.nova_name)
-    # A host without a zone is in the default zone, whose name only nova-api knows.
-    if zone is not None and zone[0] != request_spec.zone:
+    listed = compute_zones(cloud)
+    exists = listed is None or wanted in {*DEFAULT_ZONES, *listed, *guest.records.zones}
+    nowhere = "" if exists else f", and no host is in zone {wanted}"
+    host = guest.host
+    zone = zone_of(cloud, guest.records, host.nova_name, wanted) if host is not None else None
+    if host is not None and zone is not None and zone.name != wanted:
         yield problem(
-            f"{guest.title} was requested for zone {request_spec.zone}, but its host "
-            f"{guest.host.name} is in zone {zone[0]}",
+            f"{guest.title} was requested for zone {wanted}, but its host {host.name} is in zone "
+            f"{zone.name}{nowhere}",
             says(instance, host=instance.host),
-            says(request_spec, zone=request_spec.zone),
-            hears(zone[1], "aggregate", f"host={guest.host.nova_name}", zone=zone[0]),
+            says(request_spec, zone=wanted),
+            zone.evidence,
             UNREQUESTED="",
+            UNZONED="",
+        )
+    elif host is None and listed and not exists:
+        yield problem(
+            f"{guest.title} was requested for zone {wanted}, but no host is in it",
+            says(request_spec, zone=wanted),
+            *[zone.evidence for zone in listed.values()][:SHOWN],
+            UNREQUESTED="",
+            UNZONED=guest.uuid,
         )
 
 
@@ -650,6 +680,7 @@ def _unknown_host(guest: Guest, cloud: Cloud, request_spec: RequestSpec) -> Iter
             says(request_spec, destination=wanted),
             *(says(service, host=service.host) for service in listed[:SHOWN]),
             UNREQUESTED="",
+            UNZONED="",
         )
     # nova ignores forced hosts on a move since Newton; only a build that is retried obeys them.
     if request_spec.forced and not hosts & {*request_spec.forced}:
@@ -660,6 +691,7 @@ def _unknown_host(guest: Guest, cloud: Cloud, request_spec: RequestSpec) -> Iter
             *(says(service, host=service.host) for service in listed[:SHOWN]),
             severity=Severity.NOTE,
             UNREQUESTED="",
+            UNZONED="",
         )
 
 
@@ -728,6 +760,7 @@ def _other_flavor(guest: Guest, instance: Instance, request_spec: RequestSpec) -
             says(instance, flavor=name).and_so(**had),
             says(request_spec, flavor_name=request_spec.flavor_name).and_so(**asked),
             UNREQUESTED="",
+            UNZONED="",
         )
         return
     for key in ("flavorid", "name"):
@@ -740,5 +773,6 @@ def _other_flavor(guest: Guest, instance: Instance, request_spec: RequestSpec) -
                 derives(request_spec, "flavor_name", **{key: its}),
                 severity=Severity.NOTE,
                 UNREQUESTED="",
+                UNZONED="",
             )
             return

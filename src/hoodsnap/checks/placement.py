@@ -177,8 +177,13 @@ def allocation_orphan(cloud: Cloud) -> Problems:
 
     Look for the consumer once more, also among the domains of the host:
 
-        openstack server show CONSUMER
+        openstack server show UNMOVED
         virsh list --all --uuid
+
+    If the consumer is a move, check that the move has ended and that its server needs no revert:
+
+        openstack server migration list --server MOVED
+        openstack server show MOVED
 
     Then delete its allocation, one consumer at a time, which frees the resources:
 
@@ -214,13 +219,16 @@ def allocation_orphan(cloud: Cloud) -> Problems:
         if len(orphans) > SHOWN:
             shown[0] = shown[0].and_so(of_so_many=len(orphans))
         first = orphans[0][0]
+        move = cloud.instances.moves.get(first.consumer)
         held = first.words if len(orphans) == 1 else f"resources of {names}"
         consumers = several(_who(cloud, allocation.consumer) for allocation, _ in orphans)
         yield problem(
             f"Placement still has {held} allocated to {counted(len(orphans), 'consumer')} without "
-            f"a server or a move: {consumers}",
+            f"a server or a move in progress: {consumers}",
             *shown,
             CONSUMER=first.consumer,
+            UNMOVED="" if move is not None else first.consumer,
+            MOVED=move.instance_uuid if move is not None else "",
             PROVIDER=next(iter(first.entries)),
         )
     if undecided is not None:
@@ -232,7 +240,11 @@ def _orphan(allocation: Allocation) -> Evidence:
 
 
 def _who(cloud: Cloud, consumer: str) -> str:
-    """Return a consumer for a headline: a deleted server's name, or the beginning of its UUID."""
+    """Return a consumer for a headline: a move, a deleted server, or the beginning of its UUID."""
+    move = cloud.instances.moves.get(consumer)
+    if move is not None:
+        how = "failed" if move.status in ("error", "failed") else "finished"
+        return f"the {how} move of {cloud.title_of(move.instance_uuid)} ({brief(consumer)})"
     instance = cloud.instances.by_uuid.get(consumer)
     name = known(lambda: instance.name) if instance is not None else None
     return f"{name} ({brief(consumer)})" if name else brief(consumer)

@@ -25,7 +25,7 @@ from hoodsnap.facts.database.instance import Instance
 from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.domain.domain_xml import Interface
 from hoodsnap.facts.domain.state import ON
-from hoodsnap.facts.fact import UnheardError, known
+from hoodsnap.facts.fact import UnheardError, known, text
 from hoodsnap.facts.host.tap import NAME
 from hoodsnap.phrase import brief, counted, several
 
@@ -182,11 +182,13 @@ def port_binding_bad(
 ) -> Problems:
     """A port of the guest has no valid binding or is down, so no traffic passes.
 
-    The guest has no network on a port that is not bound, not wired, or administratively down
-    (`admin_state_up`; a warning). `binding_failed` means that neutron found no way to bind the
-    port: no agent on that host was alive, or its bridge mappings lack the network. nova keeps the
-    failed binding in its info cache, and a restart of nova-compute then puts the server into error.
-    A port that is down although its guest runs was bound but not wired by the agent.
+    No traffic passes a port that is not wired or administratively down (`admin_state_up`; a
+    warning). On a port that is not bound, a guest that runs may keep its network until its next
+    start or move, or until the agent wires the host's ports again; after that it has none.
+    `binding_failed` means that neutron found no way to bind the port: no agent on that host was
+    alive, or its bridge mappings lack the network. nova keeps the failed binding in its info cache,
+    and a restart of nova-compute then puts the server into error. A port that is down although its
+    guest runs was bound but not wired by the agent.
 
     Authority: neutron.
 
@@ -448,6 +450,8 @@ def port_guest_mismatch(
                 has = (
                     f"its {others[0].title} belongs to {cloud.title_of(owner) if owner else 'none'}"
                 )
+                if owner == guest.uuid:
+                    continue  # port-owner-lost reports it: the port is this server's
             yield problem(
                 f"{guest.title} runs with card {card.target or card.type} ({card.mac}), but {has}",
                 says(domain, interfaces=f"{card.target or card.type} {card.mac}"),
@@ -467,6 +471,78 @@ def port_guest_mismatch(
                 LOST_PORT="",
                 RESTARTED=guest.uuid,
             )
+
+
+@check(
+    Severity.WARNING,
+    heard=["neutron"],
+    traps=[task_in_flight, building, never_launched, migrating],
+)
+def port_owner_lost(guest: Guest, cloud: Cloud, instance: Instance) -> Problems:
+    """A port of the server has no device_owner, or another one than a server's.
+
+    neutron reports to nova that a port is wired only if its `device_owner` is a server's. The next
+    start, hard reboot or live migration of the server waits for that report until it fails. Until
+    then the guest and its network go on, because nova finds the ports of a server by `device_id`
+    alone. Scripts that delete unused ports may find the port. Causes: a detach or a move that
+    failed half way, or a change by hand.
+
+    Authority: nova's info cache and the guest's cards, for whose port it is.
+
+    Traps: A trunk's subports and ports of neutron itself have owners of their own. Ironic changes
+    the owner of its nodes' ports. A port that was just changed. A port that only names the server,
+    which neither the cache nor a card has, was made for it by hand and may not be attached yet.
+
+    Next: Check the port, and that the guest has its card:
+
+        openstack port show PORT -c device_id -c device_owner
+        openstack port list --server UUID --long
+        virsh domiflist NAME
+
+    Then write the owner back, with the zone of the server. The guest's connections go on:
+
+        openstack port set --device-owner compute:ZONE PORT
+
+    It worked if device_id and device_owner name the server and its zone:
+
+        openstack port show PORT -c device_id -c device_owner
+
+    Not yet: Do not run `openstack server remove port` or `openstack port delete`, which take the
+    card from a healthy guest. Do not run `openstack server reboot --hard`, and do not stop or
+    migrate the server, before the owner is back.
+
+    Source: neutron notifiers/nova.py `_is_compute_port`; nova network/neutron.py
+    `_get_instance_nw_info`, `_update_ports_for_instance`.
+    """
+    if instance.deleted or not (guest.host is None or guest.is_here):
+        return
+    mine = cloud.ports.by_other_device.get(guest.uuid, ())
+    if not mine:
+        return
+    cached = {vif.id for vif in known(lambda: instance.network_info) or ()}
+    domain = guest.domain
+    cards = (known(lambda: domain.xml.interfaces) or ()) if domain is not None else ()
+    for port in mine:
+        if port.device_owner.startswith(("trunk:", "baremetal:")) or just_changed(port):
+            continue
+        card = next((card for card in cards if _fits(card, port)), None)
+        if card is not None and domain is not None:
+            has = says(domain, interfaces=f"{card.target or card.type} {card.mac}")
+        elif port.id in cached:
+            has = says(instance, cached_ports=port.id)
+        else:
+            continue
+        owner = f"has device_owner {port.device_owner}" if port.device_owner else "has no owner"
+        yield problem(
+            f"{guest.title}'s {port.title} {owner} in neutron: device_owner should be "
+            f"compute:{text(instance.raw, 'availability_zone') or 'ZONE'}",
+            says(
+                port, id=port.id, device_id=port.device_id, device_owner=port.device_owner or None
+            ),
+            has,
+            PORT=port.id,
+            ZONE=text(instance.raw, "availability_zone"),
+        )
 
 
 def _fits(card: Interface, port: Port) -> bool:

@@ -140,12 +140,18 @@ def volume_free_in_cinder_but_open(guest: Guest, domain: Domain) -> Problems:
         openstack volume show VOLUME
         virsh domblklist --details NAME
 
-    If the volume exists in cinder and belongs to this server, make a new attachment (Xena and
-    later) on the server's host. The server is off meanwhile:
+    If cinder still has the attachment to this server, and nobody is detaching the volume, only the
+    status is wrong. Check the attachments, then set the status back; the guest keeps running:
+
+        openstack volume show HELD_VOLUME -c status -c attachments
+        openstack volume set --state in-use HELD_VOLUME
+
+    If the volume exists in cinder and belongs to this server, but has no attachment, make a new one
+    (Xena and later) on the server's host. The server is off meanwhile:
 
         openstack server stop UUID
         nova-manage volume_attachment get_connector --json > connector.json
-        nova-manage volume_attachment refresh UUID VOLUME connector.json
+        nova-manage volume_attachment refresh UUID LOOSE_VOLUME connector.json
         openstack server start UUID
 
     It worked if the volume is in use, and attached to this server:
@@ -153,7 +159,8 @@ def volume_free_in_cinder_but_open(guest: Guest, domain: Domain) -> Problems:
         openstack volume show VOLUME -c status -c attachments
 
     Not yet: Do not run `openstack volume delete`, `openstack server add volume` to another server,
-    or `cinder reset-state`. Do not take snapshots of the volume or extend it.
+    or `cinder reset-state` to another status than in-use. Do not take snapshots of the volume or
+    extend it.
 
     Source: sapcc/openstack-nannies nova-consistency.py, cinder-consistency; nova bugs 2012365,
     1780973; nova cmd/manage.py VolumeAttachmentCommands.
@@ -170,13 +177,27 @@ def volume_free_in_cinder_but_open(guest: Guest, domain: Domain) -> Problems:
         runs = f"{guest.title} runs with {title} as {disk.target}, but cinder"
         if volume is not None and volume.status in FREE:
             reported = says(volume, id=named, status=volume.status)
-            held = volume.status == "error" and _is_attached(guest, named)
-            severity = Severity.WARNING if held else Severity.ERROR
-            headline = f"{runs} lists it as {volume.status}"
-            yield problem(headline, plugged, reported, severity=severity, VOLUME=named)
+            held = _is_attached(guest, named)
+            protected = volume.status == "error" and held
+            yield problem(
+                f"{runs} lists it as {volume.status}",
+                plugged,
+                reported,
+                severity=Severity.WARNING if protected else Severity.ERROR,
+                VOLUME=named,
+                HELD_VOLUME=named if held else "",
+                LOOSE_VOLUME="" if held else named,
+            )
         elif volume is None and _is_cinders(guest.storage, named, disk):
             none = hears(guest.storage.volumes.absent[named], "cinder", volume=None)
-            yield problem(f"{runs} has no such volume", plugged, none, VOLUME=named)
+            yield problem(
+                f"{runs} has no such volume",
+                plugged,
+                none,
+                VOLUME=named,
+                HELD_VOLUME="",
+                LOOSE_VOLUME="",
+            )
 
 
 def _is_attached(guest: Guest, volume: str) -> bool:

@@ -80,21 +80,24 @@ class PortApi:
 
         `host`: None asks for all hosts.
         """
-        ports = self._ask_ports(host, sorted(uuids))
+        servers = frozenset(uuids)
+        ports = self._ask_ports(host, sorted(servers))
         networks = {port["network_id"] for port in ports if isinstance(port.get("network_id"), str)}
         guests = [port for port in ports if _is_guests(port)]
+        # What they use is asked of ports that lost their owner, too: they are still their servers'.
+        used = [*guests, *(port for port in ports if _is_disowned(port, servers))]
         theirs = {port["network_id"] for port in guests if isinstance(port.get("network_id"), str)}
         routers = self._ask_routers(theirs)
         of_host = f"?host={quote(host)}" if host is not None else ""
-        groups = {group for port in guests for group in _texts(port.get("security_groups"))}
+        groups = {group for port in used for group in _texts(port.get("security_groups"))}
         tasks: list[Callable[[], object]] = [
             *self._of_all(host, "/networks", "id", networks),
             *self._of_all(host, "/subnets", "network_id", networks),
             *self._of_all(host, "/routers", "id", routers),
-            *self._of_all(host, "/floatingips", "port_id", {port["id"] for port in guests}),
+            *self._of_all(host, "/floatingips", "port_id", {port["id"] for port in used}),
             *self._of_all(host, "/security-groups", "id", groups),
             partial(self._get, f"/agents{of_host}"),
-            *self._bindings(guests),
+            *self._bindings(used),
         ]
         together(tasks)
         return SeenNetworks(
@@ -204,6 +207,11 @@ def _is_guests(port: dict[str, Any]) -> bool:
     owner = port.get("device_owner")
     is_one = isinstance(owner, str) and owner.startswith("compute:")
     return is_one and isinstance(port.get("device_id"), str)
+
+
+def _is_disowned(port: dict[str, Any], servers: Collection[str]) -> bool:
+    """True if the port names one of these servers, but its device_owner does not say so."""
+    return port.get("device_id") in servers and not port.get("device_owner")
 
 
 def _texts(value: Any) -> list[str]:

@@ -182,6 +182,7 @@ NOT_COMPARED: Mapping[str, str] = {
     "Port.updated_at": TIME,
     "Port.tap": "follows from the id",
     "Port.is_guests": "follows from device_owner",
+    "Port.is_disowned": "follows from device_owner",
     "Network.raw": RAW,
     "Tap.prefix": KEY,
     "Tap.links": RAW,

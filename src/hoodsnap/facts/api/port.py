@@ -36,6 +36,9 @@ BINDINGS = re.compile(r"GET /v2\.0/ports/([0-9a-f-]+)/bindings")
 PREFIX = 11
 """Length of the beginning of a port's id that device names contain, the hyphen included."""
 
+OWNERS = ("compute:", "network:", "trunk:", "baremetal:")
+"""Beginnings of the device_owner of ports that nova, neutron or Ironic put to use."""
+
 NOT_BOUND = frozenset(["binding_failed", "unbound"])
 """vif_types of a port that is not bound to any host."""
 
@@ -190,6 +193,14 @@ class Port(Fact):
     def is_guests(self) -> bool:
         """True if nova attached the port to a server."""
         return self.device_owner.startswith("compute:")
+
+    @property
+    def is_disowned(self) -> bool:
+        """True if the port has a device that `device_owner` does not explain.
+
+        nova finds a server's ports by device alone, neutron treats the port as nobody's.
+        """
+        return bool(self.device_id) and not self.device_owner.startswith(OWNERS)
 
     @property
     def status(self) -> str:
@@ -422,6 +433,24 @@ class Ports:
                 caught(error)
                 continue
         return {uuid: tuple(ports) for uuid, ports in found.items()}
+
+    @cached_property
+    def by_other_device(self) -> Mapping[str, tuple[Port, ...]]:
+        """Device → the ports that name it, but whose owner is not a server's."""
+        found: dict[str, list[Port]] = {}
+        for port in self.by_id.values():
+            try:
+                if port.device_id and not port.is_guests:
+                    found.setdefault(port.device_id, []).append(port)
+            except Exception as error:
+                caught(error)
+                continue
+        return {device: tuple(ports) for device, ports in found.items()}
+
+    def of_server(self, uuid: str) -> tuple[Port, ...]:
+        """Return a server's ports as nova finds them: by device, also without an owner."""
+        disowned = tuple(port for port in self.by_other_device.get(uuid, ()) if port.is_disowned)
+        return self.by_device.get(uuid, ()) + disowned
 
     @cached_property
     def by_prefix(self) -> Mapping[str, tuple[Port, ...]]:

@@ -141,7 +141,7 @@ class Join:
         processes = host.processes.by_uuid.get(uuid, ()) if host is not None else ()
         process = _own(processes, domain)
         groups = host.cgroups if host is not None and "cgroup" not in unheard else None
-        ports = None if "neutron" in unheard else self.ports.by_device.get(uuid, ())
+        ports = None if "neutron" in unheard else self.ports.of_server(uuid)
         images = host.images if host is not None and "images" not in unheard else None
         devices = host.devices if host is not None and "block" not in unheard else None
         network = host.network if host is not None and "network" not in unheard else None

@@ -224,6 +224,17 @@ class HostRecords:
         return None
 
     @cached_property
+    def zones(self) -> frozenset[str]:
+        """Zones of all aggregates, also of those without hosts. Raises `UnheardError`."""
+        self.read("aggregate_metadata")
+        cells = [row.cells for row in self._tables.of("aggregate_metadata")]
+        return frozenset(
+            str(cell.get("value"))
+            for cell in cells
+            if cell.get("key") == "availability_zone" and not cell.get("deleted")
+        )
+
+    @cached_property
     def aggregates(self) -> Mapping[str, tuple[str, frozenset[str], Answer]]:
         """UUID of each aggregate → its name, its hosts, and the answer that lists the hosts.
 
