@@ -163,6 +163,15 @@ class Daemons:
         running = looks[-1] or next(filter(None, looks))
         return Condition.RUNNING, next(iter(running.values()))
 
+    def lasting(self, name: str) -> Daemon | None:
+        """Return a process of a daemon that ran each time that the daemons were listed.
+
+        None if it has none: it does not run, or it was started or ended meanwhile.
+        """
+        known = [{one.pid: one for one in look.get(name, ())} for look in self._looks]
+        both = known[-1].keys() & known[0].keys()
+        return known[-1][min(both)] if both else None
+
     @cached_property
     def conditions(self) -> Mapping[str, Condition]:
         """Name → condition, for the daemons in the newest list, by name."""
@@ -178,11 +187,12 @@ class Daemons:
             raise UnheardError("the collector was not root, so it may not see all daemons")
         answer = self.bundle.last("host", NAMESPACES, self.host)
         spaces = value_of(answer, "the collector's namespaces", dict[str, str])
-        if spaces.get("pid") != FIRST_PID_NAMESPACE and not self._has_systemd:
+        if spaces.get("pid") != FIRST_PID_NAMESPACE and not self.has_systemd:
             raise UnheardError("the collector's PID namespace may not contain all daemons")
 
     @property
-    def _has_systemd(self) -> bool:
+    def has_systemd(self) -> bool:
+        """True if the host's systemd listed its units."""
         answer = self.bundle.last(DAEMONS.id, UNITS, self.host)
         return answer is not None and answer.error is None
 
