@@ -12,6 +12,22 @@ b_qemu_stopped() { kill -STOP "$(qpid)"; }
 c_qemu_stopped() { grep -q '^State:.*T' "/proc/$(qpid)/status"; }
 f_qemu_stopped() { kill -CONT "$(qpid)"; }
 
+files_of() { find "/proc/$1/fd" -mindepth 1 | wc -l; }
+limit_files() { # PID: leave room for a few more open files, of which a client of libvirtd needs one
+  prlimit --pid "$1" --nofile --noheadings --output SOFT | tr -d ' ' | save files
+  prlimit --pid "$1" "--nofile=$(($(files_of "$1") * 104 / 100 + 1)):"
+}
+few_files_left() { [ "$(($(files_of "$1") * 10))" -ge "$(($(prlimit --pid "$1" --nofile --noheadings --output SOFT) * 9))" ]; }
+fault files-limit vm-plain "the limit of open files of the guest's qemu is just above what it has open (prlimit)" "nothing; attaching a device fails"
+b_files_limit() { limit_files "$(qpid)"; }
+c_files_limit() { running && few_files_left "$(qpid)"; }
+f_files_limit() { prlimit --pid "$(qpid)" "--nofile=$(saved files):"; }
+
+fault daemon-files-limit - "the limit of open files of libvirtd is just above what it has open (prlimit)" "nothing until more clients connect"
+b_daemon_files_limit() { limit_files "$(pgrep -o -x libvirtd)"; }
+c_daemon_files_limit() { few_files_left "$(pgrep -o -x libvirtd)"; }
+f_daemon_files_limit() { prlimit --pid "$(pgrep -o -x libvirtd)" "--nofile=$(saved files):"; }
+
 fault cpu-quota-by-hand vm-duo "a quota of 20 % of a CPU is written into the control groups of the guest's vCPUs; libvirt does not know" "nothing; the next start sets libvirt's limit"
 vcpu_quotas() { # the cgroup files with the CPU time of the guest's vCPUs, of version 1 and 2
   find /sys/fs/cgroup -path "*$1*" -path '*/vcpu*' \( -name cpu.cfs_quota_us -o -name cpu.max \)

@@ -212,7 +212,8 @@ def libvirt_daemons_compete(host: Host) -> Problems:
 
         cat /run/libvirt/qemu/driver.pid
         systemctl status libvirtd.service virtqemud.service
-        systemctl list-unit-files "libvirtd*" "virtqemud*"
+        systemctl show -p Id,UnitFileState libvirtd.service libvirtd.socket
+        systemctl show -p Id,UnitFileState virtqemud.service virtqemud.socket
 
     Check that the daemon with the lock has all guests:
 

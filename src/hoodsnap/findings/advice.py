@@ -61,6 +61,7 @@ PLACEHOLDERS: Mapping[str, str] = {
     "EVENTS": "largest number of events that programs may reserve together",
     "EXPORT": "NFS export of the volume, from nova's connection_info",
     "EXTRA_ROW": "path of a file with the server's row of instance_extra, as mysqldump writes it",
+    "FILES": "largest number of files that the process may have open",
     "FILE": "path of the XML file",
     "FD": "number of the open file, from the command before",
     "FLAVOR": "name of the flavor",
