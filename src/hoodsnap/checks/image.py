@@ -218,8 +218,8 @@ def backing_format_missing(
 
         qemu-img info -U -f qcow2 --backing-chain DISK
 
-    Not yet: Do not run `qemu-img rebase` while the guest runs, without `-u`, or with another
-    backing file than the header names now. Do not reboot or migrate a guest that still runs.
+    Not yet: Do not change a header while the guest runs, and name no other backing file than the
+    header does now. Do not reboot or migrate a guest that still runs.
 
     Source: libvirt src/storage_file/storage_source.c `virStorageSourceGetMetadataRecurse`; libvirt
     kbase, backing chains; nova bug 1864020.
