@@ -111,7 +111,7 @@ def test_daemon_open_files_used_up(served: RecordedHost) -> None:
     [finding] = served.report().findings
     assert finding.check.name == "daemon-open-files-used-up"
     assert finding.title == "libvirtd on vm (process 98) has 1000 of 1024 files open"
-    assert finding.names["FILES"] == "65536"
+    assert finding.names["FILES"] == "4096"
 
 
 @pytest.mark.parametrize(("used", "looks"), [(900, 2), (1000, 1)])
@@ -122,3 +122,18 @@ def test_a_daemon_needs_many_files_for_a_moment(
     alter(served, "libvirtd", looks=looks, **limited(used))
 
     assert served.headlines() == []
+
+
+def test_a_hard_limit_that_is_too_low_is_raised_too(host: RecordedHost) -> None:
+    count_files(host, "vm-plain", 1024, "1024", "1024")
+
+    assert host.report().findings[0].names["FILES"] == "65536"
+
+
+@pytest.mark.parametrize("line", ["", "Max open files -1 files", "Max open files 10 20 bytes"])
+def test_a_limit_that_can_not_be_read_is_unknown(host: RecordedHost, line: str) -> None:
+    count_files(host, "vm-plain", 1024, "1024")
+    host.set("kernel", f"grep '^Max open files' /proc/{host.pid('vm-plain')}/limits", line)
+
+    assert host.findings() == []
+    assert any(skip.check.name == "open-files-used-up" for skip in host.report().skips)

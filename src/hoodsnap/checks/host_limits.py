@@ -231,5 +231,11 @@ def _is_nearly_used_up(used: int, limit: FileLimit) -> bool:
 
 
 def _raised(limit: FileLimit) -> int:
-    """Return a limit to set: the one that the process could set itself, or four times its own."""
-    return max(ENOUGH_FILES, 4 * (limit.soft or 0), limit.hard or 0)
+    """Return a limit to set: the hard one, or four times the soft one if that is more.
+
+    Only a process with CAP_SYS_RESOURCE may raise the hard limit.
+    """
+    wanted = 4 * (limit.soft or 0)
+    if limit.hard is not None and limit.hard >= wanted:
+        return limit.hard
+    return max(ENOUGH_FILES, wanted)
