@@ -53,6 +53,21 @@ b_disk_emptied() {
 c_disk_emptied() { [ "$(base_of)" = null ]; }
 f_disk_emptied() { mv "$S/disk" "$(idir)/disk"; }
 
+fault overlay-without-format vm-stopped "the disk of a stopped guest got an overlay, whose header does not name the format of the disk (an old qemu-img)" "a start fails: format of backing image was not specified"
+b_overlay_without_format() {
+  mv "$(idir)/disk" "$(idir)/disk.backup"
+  qemu-img create -q -f qcow2 -b "$(idir)/disk.backup" -F qcow2 "$(idir)/disk"; chown --reference="$(idir)/disk.backup" "$(idir)/disk"
+  # Newer versions of qemu-img always write the format, so the type of that part of the header is changed to an unknown one.
+  python3 - "$(idir)/disk" <<'END'
+import sys
+with open(sys.argv[1], "r+b") as disk:
+    disk.seek(disk.read(65536).index(b"\xe2\x79\x2a\xca"))
+    disk.write(b"\x11\x22\x33\x44")
+END
+}
+c_overlay_without_format() { qemu-img info -U --output json "$(idir)/disk" | jq -e '."backing-filename-format" == null and (."backing-filename" | endswith(".backup"))' >/dev/null; }
+f_overlay_without_format() { mv "$(idir)/disk.backup" "$(idir)/disk"; }
+
 fault disk-served vm-stopped "qemu-nbd of a repair or a backup was left behind: it holds the disk of a stopped guest" "a start fails: Failed to get \"write\" lock"
 b_disk_served() { start fault-disk-served root qemu-nbd -f qcow2 --persistent --socket "$S/nbd.sock" "$(idir)/disk"; sleep 1; }
 c_disk_served() { alive fault-disk-served && [ -S "$S/nbd.sock" ]; }

@@ -12,6 +12,26 @@ b_qemu_stopped() { kill -STOP "$(qpid)"; }
 c_qemu_stopped() { grep -q '^State:.*T' "/proc/$(qpid)/status"; }
 f_qemu_stopped() { kill -CONT "$(qpid)"; }
 
+files_of() { find "/proc/$1/fd" -mindepth 1 | wc -l; }
+files_limit_of() { awk '/^Max open files/ { print $4 }' "/proc/$1/limits"; }
+limit_files() { # PID FILES: as the account of the process, because root in a container may not
+  setpriv --reuid "$(stat -c %u "/proc/$1")" --regid "$(stat -c %g "/proc/$1")" --clear-groups prlimit --pid "$1" "--nofile=$2:"
+}
+leave_few_files() { # PID: leave room for a few more open files, of which a client of libvirtd needs one
+  files_limit_of "$1" | save files
+  limit_files "$1" $(($(files_of "$1") * 104 / 100 + 1))
+}
+few_files_left() { [ $(($(files_of "$1") * 10)) -ge $(($(files_limit_of "$1") * 9)) ]; }
+fault files-limit vm-plain "the limit of open files of the guest's qemu is just above what it has open (prlimit)" "nothing; attaching a device fails"
+b_files_limit() { leave_few_files "$(qpid)"; }
+c_files_limit() { running && few_files_left "$(qpid)"; }
+f_files_limit() { limit_files "$(qpid)" "$(saved files)"; }
+
+fault daemon-files-limit - "the limit of open files of libvirtd is just above what it has open (prlimit)" "nothing until more clients connect"
+b_daemon_files_limit() { leave_few_files "$(pgrep -o -x libvirtd)"; }
+c_daemon_files_limit() { few_files_left "$(pgrep -o -x libvirtd)"; }
+f_daemon_files_limit() { limit_files "$(pgrep -o -x libvirtd)" "$(saved files)"; }
+
 fault cpu-quota-by-hand vm-duo "a quota of 20 % of a CPU is written into the control groups of the guest's vCPUs; libvirt does not know" "nothing; the next start sets libvirt's limit"
 vcpu_quotas() { # the cgroup files with the CPU time of the guest's vCPUs, of version 1 and 2
   find /sys/fs/cgroup -path "*$1*" -path '*/vcpu*' \( -name cpu.cfs_quota_us -o -name cpu.max \)

@@ -133,3 +133,78 @@ def test_a_daemon_that_ends_is_not_frozen(served: RecordedHost) -> None:
     end(served, "virtlogd")
 
     assert found(served) == []
+
+
+def _virtqemud(host: RecordedHost, unit: str | None, *, looks: int = 2) -> None:
+    """Add a process of virtqemud beside libvirtd."""
+
+    def more(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        [daemon] = [row for row in rows if row["name"] == "libvirtd"]
+        return [*rows, daemon | {"name": "virtqemud", "pid": 99, "unit": unit}]
+
+    listed(host, more, looks=looks)
+
+
+def test_libvirt_daemons_compete(served: RecordedHost) -> None:
+    alter(served, "libvirtd", unit="libvirtd.service", pid=98)
+    _virtqemud(served, "virtqemud.service")
+
+    assert found(served) == [
+        "libvirt-daemons-compete: libvirtd (process 98) and virtqemud (process 99) both run on vm"
+    ]
+
+
+@pytest.mark.parametrize(("unit", "looks"), [(None, 2), ("virtqemud.service", 1)])
+def test_a_daemon_in_a_container_or_one_that_ended_does_not_compete(
+    served: RecordedHost, unit: str | None, looks: int
+) -> None:
+    alter(served, "libvirtd", unit="libvirtd.service")
+    systemd(served, "libvirtd.service loaded active running\n", "libvirtd.service enabled\n")
+    _virtqemud(served, unit, looks=looks)
+
+    assert found(served) == []
+
+
+@pytest.mark.parametrize(
+    ("state", "file", "units"),
+    [
+        ("activating auto-restart", "disabled", "virtqemud.service"),
+        ("failed failed", "enabled", "virtqemud.service virtqemud.socket"),
+    ],
+)
+def test_libvirt_daemons_compete_if_one_fails(
+    served: RecordedHost, state: str, file: str, units: str
+) -> None:
+    alter(served, "libvirtd", unit="libvirtd.service", pid=98)
+    systemd(
+        served,
+        f"libvirtd.service loaded active running\nvirtqemud.service loaded {state}\n"
+        "virtqemud.socket loaded active listening\n",
+        f"libvirtd.service enabled\nvirtqemud.service disabled\nvirtqemud.socket {file}\n",
+    )
+
+    [finding] = served.report().findings
+    assert finding.title == ("virtqemud.service fails on vm while libvirtd (process 98) runs")
+    assert finding.names["UNITS"] == units
+
+
+@pytest.mark.parametrize(
+    ("service", "files"),
+    [
+        ("virtqemud.service loaded failed failed", "virtqemud.socket disabled"),
+        ("virtqemud.service loaded inactive dead", "virtqemud.socket enabled"),
+        ("virtproxyd.service loaded active running", "virtproxyd.socket enabled"),
+    ],
+)
+def test_units_that_nothing_starts_or_that_only_pass_on_do_not_compete(
+    served: RecordedHost, service: str, files: str
+) -> None:
+    alter(served, "libvirtd", unit="libvirtd.service")
+    systemd(
+        served,
+        f"libvirtd.service loaded active running\n{service}\n{files.split()[0]} loaded active"
+        " listening\n",
+        f"libvirtd.service enabled\n{files}\n",
+    )
+
+    assert found(served) == []

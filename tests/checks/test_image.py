@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+import pytest
 from tests.conftest import RecordedHost
 
 
@@ -261,3 +262,58 @@ def test_a_base_is_read_in_one_format(host: RecordedHost) -> None:
     found = [line for line in host.headlines() if "below its disk" in line]
     assert len(found) == 1
     assert found[0].endswith(" is read as qcow2 below its disk, but qemu-img reads it as raw")
+
+
+def _without_format(layers: list[dict[str, Any]], *, middle: str | None = None) -> None:
+    """Remove the format of the backing file, and put a file between disk and base if one is named."""
+    del layers[0]["backing-filename-format"]
+    if middle is not None:
+        below = layers[0] | {"filename": middle, "backing-filename-format": "raw"}
+        layers.insert(1, below)
+        layers[0]["backing-filename"] = layers[0]["full-backing-filename"] = middle
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("vm-stopped", "can't start"), ("vm-plain", "runs, but can't start again")]
+)
+def test_backing_format_missing(host: RecordedHost, name: str, words: str) -> None:
+    path = _disk(host, name)
+    host.image(path, partial(_without_format, middle=f"{path}.snapshot"))
+
+    [found] = [one for one in host.report().findings if one.check.name == "backing-format-missing"]
+    short = f"…/{host.uuid(name)[:8]}/disk"
+    assert found.title == (
+        f"{name} {words}: its disk {short} does not name the format of its backing file"
+        f" {short}.snapshot"
+    )
+    assert (found.names["FORMAT"], found.names["LAYER"]) == ("qcow2", path)
+
+
+def test_a_base_without_a_backing_file_may_be_probed(host: RecordedHost) -> None:
+    """libvirt 9.0 starts such a guest; nova wrote no format before Train."""
+    host.image(_disk(host, "vm-stopped"), _without_format)
+
+    assert host.findings() == []
+
+
+@pytest.mark.parametrize("store", ["<backingStore/>", "<backingStore type='file'>"])
+def test_the_definition_may_name_the_backing_file_itself(host: RecordedHost, store: str) -> None:
+    path, query = _disk(host, "vm-stopped"), f"virsh dumpxml --inactive {host.domain('vm-stopped')}"
+    host.image(path, partial(_without_format, middle=f"{path}.snapshot"))
+    if not store.endswith("/>"):
+        store += f"<format type='qcow2'/><source file='{path}.snapshot'/></backingStore>"
+    host.edit("libvirt", query, f"<source file='{path}'/>", f"<source file='{path}'/>{store}")
+
+    assert not [line for line in host.findings() if line.startswith("backing-format")]
+
+
+def test_an_old_libvirt_follows_a_chain_without_formats(host: RecordedHost) -> None:
+    path = _disk(host, "vm-stopped")
+    host.image(path, partial(_without_format, middle=f"{path}.snapshot"))
+    host.set(
+        "libvirt",
+        "virsh version",
+        host.last("libvirt", "virsh version").value | {"daemon": 5_010_000},
+    )
+
+    assert not [line for line in host.findings() if line.startswith("backing-format")]

@@ -65,7 +65,9 @@ def test_a_daemon_of_root_is_listed(running: subprocess.Popen[bytes]) -> None:
     until(lambda: rows(running.pid)[0]["state"] == "S")  # it has started, and waits
     [row] = rows(running.pid)
 
-    assert row.keys() == {"name", "pid", "state", "switches", "started", "unit"}
+    assert row.keys() == {
+        *("name", "pid", "state", "switches", "started", "unit", "open_files", "limit"),
+    }
     assert row["name"] == NAME
     assert isinstance(row["started"], int) and row["started"] > 0
 

@@ -115,6 +115,8 @@ def test_a_process_is_asked_these_questions(qemu: Qemu) -> None:
         "readlink /proc/PID/exe",
         "readlink /proc/PID/root",
         "readlink /proc/PID/ns/*",
+        "grep '^Max open files' /proc/PID/limits",
+        "ls /proc/PID/fd | wc -l",
         "grep -E '^(Name|Cpus_allowed_list):' /proc/PID/task/*/status",
         "ls -lL /proc/PID/fd",
     ]
@@ -218,7 +220,7 @@ def test_an_ended_process_is_absent(qemu: Qemu) -> None:
 
     answers = answers_of(recorder, qemu.pid).values()
     assert {answer.error and answer.error.kind for answer in answers} == {"absent"}
-    assert len(answers) == 12
+    assert len(answers) == 14
 
 
 def test_asking_again_finds_new_processes_and_skips_known_ones(qemu: Qemu) -> None:
@@ -501,3 +503,17 @@ def test_names_and_arguments_cannot_add_rows_to_the_list(tmp_path: Path) -> None
     rows = {line.split()[0]: line for line in listed}
     assert rows[str(pid)].endswith("qemu? 1 ? Sl 0:00 qemu -uuid x [withheld]")
     assert rows[str(other)].endswith(" sleep 60 x? 1 ? Sl 0:00 qemu -uuid x")
+
+
+def test_the_open_files_are_counted_with_their_limit(qemu: Qemu) -> None:
+    recorder = Recorder("host")
+
+    ask_processes(recorder)
+
+    answers = answers_of(recorder, qemu.pid)
+    count, limit = (
+        answers["ls /proc/PID/fd | wc -l"],
+        answers["grep '^Max open files' /proc/PID/limits"],
+    )
+    assert count.value == int(shell(count.query)) > len(answers["ls -lL /proc/PID/fd"].value)
+    assert limit.value == shell(limit.query)

@@ -192,6 +192,79 @@ def daemon_not_enabled(host: Host) -> Problems:
                 break
 
 
+@check(Severity.WARNING)
+def libvirt_daemons_compete(host: Host) -> Problems:
+    """libvirtd and virtqemud are both in use on one host, but only one of them can have the guests.
+
+    libvirt's daemon for QEMU is either libvirtd or virtqemud. Both use the same definitions and the
+    same state of running guests, and a lock (`/run/libvirt/qemu/driver.pid`) admits one of them, so
+    the other one fails when it starts. After the next restart of the host, the other one may be
+    first, and nova-compute and virsh look for the socket of the one that is missing. This state is
+    left by a change to the modular daemons, or back, after which the old units are still enabled.
+
+    Authority: The kernel, for the processes; systemd, for the units.
+
+    Traps: virtproxyd, which only passes on connections that were made for libvirtd. A daemon in a
+    container, which may have its own definitions. A unit that failed in the past, but that nothing
+    starts again.
+
+    Next: Check which of the two holds the lock, and which units are enabled:
+
+        cat /run/libvirt/qemu/driver.pid
+        systemctl status libvirtd.service virtqemud.service
+        systemctl show -p Id,UnitFileState libvirtd.service libvirtd.socket
+        systemctl show -p Id,UnitFileState virtqemud.service virtqemud.socket
+
+    Check that the daemon with the lock has all guests:
+
+        virsh list --all
+
+    Then disable the service and the sockets of the other daemon. Running guests continue:
+
+        systemctl disable --now UNITS
+
+    It worked if one of the two daemons runs, and the units of the other one are inactive:
+
+        systemctl status libvirtd.service virtqemud.service
+
+    Not yet: Do not restart the host, libvirtd, virtqemud or nova-compute before one of the daemons
+    is disabled.
+
+    Source: libvirt src/qemu/qemu_driver.c `qemuStateInitialize`; libvirt manual, daemons.
+    """
+    daemons = host.daemons
+    running = {name: daemons.lasting(name) for name in LIBVIRT}
+    processes = [one for one in running.values() if one is not None]
+    if len(processes) == len(LIBVIRT) and (
+        all(one.unit is not None for one in processes) or not daemons.has_systemd
+    ):
+        names = " and ".join(f"{one.name} (process {one.pid})" for one in processes)
+        evidence = (
+            hears(daemons.census, "daemons", one.name, daemon=one.name, pid=one.pid)
+            for one in processes
+        )
+        yield problem(f"{names} both run on {host.name}", *evidence)
+        return
+    for name, other in (LIBVIRT, LIBVIRT[::-1]):
+        process = running[name]
+        if process is None or process.unit is None or running[other] is not None:
+            continue
+        units = {unit.name: unit for unit in units_of(host, (other,))}
+        failed = units.get(f"{other}.service")
+        if failed is None or not failed.has_failed:
+            continue
+        started = [unit.name for unit in units.values() if unit.file == "enabled"]
+        if failed.sub != "auto-restart" and not started:
+            continue  # nothing starts it again
+        said = hears(daemons.units_answer, "systemd", failed.name, unit=failed.name)
+        yield problem(
+            f"{failed.name} fails on {host.name} while {name} (process {process.pid}) runs",
+            hears(daemons.census, "daemons", name, daemon=name, pid=process.pid),
+            said.and_so(state=failed.active, enabled=", ".join(sorted(started)) or "none"),
+            UNITS=" ".join(sorted({failed.name, *started})),
+        )
+
+
 def _has_socket(host: Host, name: str) -> bool:
     return any(
         unit.name.endswith(".socket")

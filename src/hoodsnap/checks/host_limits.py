@@ -1,8 +1,10 @@
-"""Limits of the host's kernel that stop the next start of a guest."""
+"""Limits of the kernel that stop the next start of a guest, or the next file that is opened."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
+from itertools import starmap
 
 from hoodsnap import phrase
 from hoodsnap.check import Problems, check, problem
@@ -12,8 +14,10 @@ from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.domain.disk import Disk
 from hoodsnap.facts.domain.domain import Domain
-from hoodsnap.facts.fact import caught
+from hoodsnap.facts.fact import UnheardError, caught
+from hoodsnap.facts.host.daemon import Daemon
 from hoodsnap.facts.host.hypervisor import AIO_MOST, AIO_USED
+from hoodsnap.facts.process.process import FileLimit, Process, read_file_limit
 
 LEAST, SINCE_7 = 128, 1024
 """Events that one QEMU reserves for its disks with io='native', and QEMU 7.0 and later; each of its
@@ -24,6 +28,11 @@ DEFAULT = 65536
 
 LISTED = 3
 """Number of guests whose definitions are shown as evidence."""
+
+FULL = 0.9
+"""Part of the files that a process may have open from which on it has nearly all of them."""
+
+ENOUGH_FILES = 65536
 
 NAMED = 2
 """Number of guests that the headline names."""
@@ -109,3 +118,124 @@ def _needed(host: Host) -> int:
         if found is not None and int(found[1]) >= 7:
             return SINCE_7
     return LEAST
+
+
+@check(Severity.WARNING)
+def open_files_used_up(guest: Guest, process: Process) -> Problems:
+    """QEMU has nearly as many files open as it may: soon it can open no further one.
+
+    QEMU opens a descriptor for each disk, network queue, console and connection, and for each queue
+    of a virtio device several more. At the limit, a disk or a network card can't be attached, a
+    console or a migration can't connect, and QEMU may stop responding to libvirt: "Too many open
+    files". libvirt sets the limit when it starts QEMU; many volumes, many queues and many network
+    cards need more.
+
+    Authority: The kernel.
+
+    Traps: A guest below the limit notices nothing. Some descriptors are open only for a moment,
+    during a migration or a snapshot.
+
+    Next: Check the number, the limit, and what most of the descriptors are:
+
+        ls /proc/PID/fd | wc -l
+        grep "Max open files" /proc/PID/limits
+        ls -l /proc/PID/fd
+        grep -E "^ *max_files" /etc/libvirt/qemu.conf
+
+    Then raise the limit of the running QEMU, which disturbs nothing and takes effect at once, and
+    set `max_files` in `/etc/libvirt/qemu.conf` for later starts:
+
+        prlimit --pid PID --nofile=FILES:FILES
+
+    It worked if the limit is well above the number:
+
+        grep "Max open files" /proc/PID/limits
+
+    Not yet: Do not attach volumes or ports to the server before the limit is raised, and do not
+    migrate it.
+
+    Source: Linux getrlimit(2), `RLIMIT_NOFILE`; libvirt qemu.conf, `max_files`.
+    """
+    used, limit = process.open_files, process.file_limit
+    if _is_nearly_used_up(used, limit):
+        yield problem(
+            f"{guest.title}'s QEMU (process {process.pid}) has {used} of {limit.soft} files open",
+            says(process, pid=process.pid, open_files=used).and_so(most_open_files=limit.soft),
+            FILES=_raised(limit),
+        )
+
+
+@check(Severity.WARNING)
+def daemon_open_files_used_up(host: Host) -> Problems:
+    """A daemon has nearly as many files open as it may: soon it accepts no connections.
+
+    libvirtd has several descriptors open for each guest and for each client, ovs-vswitchd for each
+    port, and nova's services for each connection. At the limit, they log "Too many open files":
+    clients can't connect, guests can't start, and ports are not wired. Guests that run continue.
+
+    Authority: The kernel.
+
+    Traps: A daemon may need many descriptors for a moment; it counts only if it had them each time
+    that the daemons were listed.
+
+    Next: Check the number, the limit, and what most of the descriptors are:
+
+        ls /proc/DAEMON/fd | wc -l
+        grep "Max open files" /proc/DAEMON/limits
+        ls -l /proc/DAEMON/fd
+
+    Then raise the limit of the running daemon, which disturbs nothing and takes effect at once, and
+    set `LimitNOFILE=` in its systemd unit (or the limit of its container) for later starts:
+
+        prlimit --pid DAEMON --nofile=FILES:FILES
+
+    If the number still grows, the daemon loses descriptors: update it.
+
+    It worked if the limit is well above the number:
+
+        grep "Max open files" /proc/DAEMON/limits
+
+    Not yet: Do not restart the daemon before you have seen which descriptors are open.
+
+    Source: Linux getrlimit(2), `RLIMIT_NOFILE`; systemd.exec(5), `LimitNOFILE=`.
+    """
+    daemons = host.daemons
+    counted = [one for same in daemons.by_name.values() for one in same if one.limit is not None]
+    if daemons.by_name and not counted:
+        raise UnheardError("the open files of the daemons were not counted")
+    for name in dict.fromkeys(one.name for one in counted):
+        for pid, looks in daemons.looks_at(name).items():
+            counts = list(_open_files(looks))
+            if len(counts) < len(looks) or not all(starmap(_is_nearly_used_up, counts)):
+                continue
+            used, limit = counts[-1]
+            yield problem(
+                f"{name} on {host.name} (process {pid}) has {used} of {limit.soft} files open",
+                hears(daemons.census, "daemons", name, daemon=name, pid=pid).and_so(
+                    open_files=used, most_open_files=limit.soft
+                ),
+                DAEMON=pid,
+                FILES=_raised(limit),
+            )
+
+
+def _open_files(looks: Iterable[Daemon]) -> Iterator[tuple[int, FileLimit]]:
+    """Yield the number of open files and the limit of a daemon, if both were collected."""
+    for one in looks:
+        if one.open_files is not None and one.limit is not None:
+            yield one.open_files, read_file_limit(one.limit)
+
+
+def _is_nearly_used_up(used: int, limit: FileLimit) -> bool:
+    return limit.soft is not None and used >= FULL * limit.soft
+
+
+def _raised(limit: FileLimit) -> int:
+    """Return a limit to set: the hard one, or four times the soft one if that is more.
+
+    Only a process with CAP_SYS_RESOURCE may raise the hard limit.
+    """
+    wanted = 4 * (limit.soft or 0)
+    if limit.hard is not None and limit.hard >= wanted:
+        return limit.hard
+    return max(ENOUGH_FILES, wanted)

@@ -33,6 +33,9 @@ from hoodsnap.facts.process.process import Process
 EMPTY = 1 << 20
 """Bytes that an image without any data takes at most: header and empty tables."""
 
+REFUSES_TO_PROBE = 6_000_000
+"""libvirt 6.0.0, as libvirt encodes its version."""
+
 QCOW2 = b"QFI\xfb".hex()
 """Magic number: the first bytes of every qcow2 image."""
 
@@ -174,6 +177,85 @@ def _magic(host: Host, path: str) -> str | None:
     except UnheardError:
         return None
     return entry.magic if entry is not None and entry.size else None
+
+
+@check(Severity.ERROR, traps=[building, task_in_flight, migrating, disk_is_copied])
+def backing_format_missing(
+    guest: Guest, domain: Domain, host: Host, images: tuple[Image, ...]
+) -> Problems:
+    """A disk's header names its backing file without a format: the guest can't start again.
+
+    A qcow2 header names the backing file and the format of that file. Without the format, libvirt
+    would have to detect it from the file's first bytes, and follow a header that a guest may have
+    written. Since 6.0, libvirt refuses to start a guest if a file whose format it detected has a
+    backing file of its own: "format of backing image … was not specified in the image metadata".
+    Old backup tools leave such headers, and so does `qemu-img rebase -u -b` without `-F`.
+
+    Authority: The image's header.
+
+    Traps: A backing file that has no backing file itself, such as nova's base images: libvirt
+    detects its format. nova wrote no format before Train. A definition with `<backingStore>`
+    elements: libvirt follows the definition and not the headers.
+
+    Next: Check which file of the chain has a "backing file", but no "backing file format":
+
+        qemu-img info -U -f qcow2 --backing-chain DISK
+
+    Compare the chain with the files that the last start opened; the last lines are the newest:
+
+        grep -o '"filename":"[^"]*"' /var/log/libvirt/qemu/NAME.log
+
+    If the server runs and the files are the same, stop it, which shuts the guest down:
+
+        openstack server stop RUNS
+
+    Once the server is off, write the format into the header. The name of the backing file stays the
+    same, and with `-u` no data is read or written:
+
+        qemu-img rebase -u -f qcow2 -b BASE -F FORMAT LAYER
+
+    It worked if each file of the chain with a "backing file" has a "backing file format":
+
+        qemu-img info -U -f qcow2 --backing-chain DISK
+
+    Not yet: Do not change a header while the guest runs, and name no other backing file than the
+    header does now. Do not reboot or migrate a guest that still runs.
+
+    Source: libvirt src/storage_file/storage_source.c `virStorageSourceGetMetadataRecurse`; libvirt
+    kbase, backing chains; nova bug 1864020.
+    """
+    if not domain.persistent or not _refuses_to_probe(host):
+        return
+    by_path = {image.path: image for image in images}
+    for disk in domain.inactive_disks:
+        image = by_path.get(disk.source or "")
+        if image is None or disk.format != "qcow2" or disk.names_backing:
+            continue
+        for above, below in pairwise(_chain(image)):
+            if above.backing_format is not None or below.backing_filename is None:
+                continue
+            start = "runs, but can't start again" if guest.process is not None else "can't start"
+            what = "disk" if above.path == image.path else "backing file"
+            named = f"{guest.title} {start}: its {what} {phrase.place(above.path)} does not name"
+            header = says(image, path=image.path)
+            yield problem(
+                f"{named} the format of its backing file {phrase.place(below.path)}",
+                header.and_so(layer=above.path, backing_filename=above.backing_filename),
+                DISK=image.path,
+                LAYER=above.path,
+                BASE=above.backing_filename,
+                FORMAT=below.format,
+                RUNS=guest.uuid if guest.process is not None else "",
+            )
+
+
+def _refuses_to_probe(host: Host) -> bool:
+    """True if the host's libvirt does not look below a file whose format it had to detect."""
+    answer = host.hypervisor.answer("libvirt", "virsh version")
+    daemon = integer(value_of(answer, "libvirt's version", dict[str, object]), "daemon")
+    if daemon is None:
+        raise UnheardError("libvirt did not report its version")
+    return daemon >= REFUSES_TO_PROBE
 
 
 @check(Severity.ERROR, traps=[building, never_started, task_in_flight, migrating, disk_is_copied])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from typing import Any
 
 from hoodsnap.collect import file
@@ -19,6 +20,7 @@ from hoodsnap.collect.trusted.running_process import RunningProcess
 from hoodsnap.facts.host.daemon import CENSUS, PROPERTIES, UNIT_FILES, UNITS
 from hoodsnap.facts.layer import DAEMONS
 from hoodsnap.keep import daemon as keep
+from hoodsnap.keep.process import most_open_files
 
 LAYER = DAEMONS.id
 
@@ -92,6 +94,9 @@ def _row(process: RunningProcess, daemon: SeenDaemon) -> dict[str, Any]:
     if daemon.doubt is not None:
         return row | {"doubt": daemon.doubt}
     row["unit"] = process.unit
+    with suppress(OSError, RefusedError):  # only root may count another account's open files
+        row["open_files"] = process.open_files
+        row["limit"] = most_open_files(process.limits).rstrip()
     return row | ({"frozen": True} if _is_frozen(process) else {})
 
 

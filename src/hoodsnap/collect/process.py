@@ -24,7 +24,7 @@ from hoodsnap.collect.recorder import Recorder, RefusedError
 from hoodsnap.collect.trusted.emulator import emulator_of, is_emulator
 from hoodsnap.collect.trusted.service import MOST_DOUBTS, Found, UntrustedProcess
 from hoodsnap.keep.arguments import kept_cmdline, kept_ps
-from hoodsnap.keep.process import listeners, open_file, thread
+from hoodsnap.keep.process import listeners, most_open_files, open_file, thread
 
 LAYER = "kernel"
 
@@ -162,6 +162,9 @@ class _Survey:
             path = f"{folder}/{name}"
             ask(f"readlink {path}", partial(os.readlink, path))
         ask(f"readlink {folder}/ns/*", lambda: _links(f"{folder}/ns"))
+        limits = f"{folder}/limits"
+        ask(f"grep '^Max open files' {limits}", lambda: most_open_files(_text(limits)))
+        ask(f"ls {folder}/fd | wc -l", lambda: len(_names(f"{folder}/fd")))
         query = f"grep -E '^(Name|Cpus_allowed_list):' {folder}/task/*/status"
         ask(query, lambda: _threads(folder))
         files = ask(f"ls -lL {folder}/fd", lambda: _files(folder))

@@ -21,6 +21,15 @@ def listeners(text: str) -> str:
     )
 
 
+def most_open_files(limits: str) -> str:
+    """Keep the line about open files; empty without it.
+
+    `limits`: the text of /proc/PID/limits.
+    """
+    lines = limits.splitlines(keepends=True)
+    return next((line for line in lines if line.startswith("Max open files ")), "")
+
+
 def open_file(fdinfo: str) -> dict[str, str]:
     """Keep the flags of an open file, and for /dev/net/tun the name of its tap (`iff`).
 

@@ -11,6 +11,7 @@ import re
 import stat
 from functools import cached_property
 
+from hoodsnap.collect.file import names_at
 from hoodsnap.collect.recorder import RefusedError
 from hoodsnap.collect.trusted.ownership import Owners, read_owned
 
@@ -75,6 +76,20 @@ class RunningProcess:
         """Time of its start, in ticks (1/100 s) after the boot of the host."""
         # The name in the second field may hold spaces and parentheses.
         return int(os.fsdecode(self._read("stat", LONGEST)).rpartition(")")[2].split()[19])
+
+    @property
+    def open_files(self) -> int:
+        """Number of files that it has open. Raises `PermissionError` if only root may know."""
+        folder = os.open("fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._folder)
+        try:
+            return len(names_at(folder, "fd"))
+        finally:
+            os.close(folder)
+
+    @property
+    def limits(self) -> str:
+        """Its limits, as proc(5) describes them."""
+        return os.fsdecode(self._read("limits", LONGEST))
 
     @property
     def uid(self) -> int | None:

@@ -66,6 +66,8 @@ class Disk(NamedTuple):
     """How QEMU waits for the disk: `native`, `threads` or `io_uring`; None if QEMU decides."""
     copied_to: str | None = None
     """Place of the file or device to which a running job copies the disk; None without a copy."""
+    names_backing: bool = False
+    """True if the definition names backing files, or that there are none."""
 
     @property
     def source(self) -> str | None:
@@ -143,6 +145,7 @@ def read_disk(element: Element) -> Disk:
         shareable=element.find("shareable") is not None,
         transient=element.find("transient") is not None,
         backing=_backing(element),
+        names_backing=element.find("backingStore") is not None,
         keys=tuple(
             uuid.lower()
             for encryption in element.iter("encryption")

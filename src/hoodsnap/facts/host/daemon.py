@@ -61,6 +61,10 @@ class Daemon(NamedTuple):
     """System unit that it was started by; None if it runs in a container or in no unit."""
     is_paused: bool
     """True if its control group is frozen."""
+    open_files: int | None = None
+    """Number of open files, with sockets; None if it was not collected."""
+    limit: str | None = None
+    """Line about open files in its limits, as the kernel prints it; None if not collected."""
 
 
 DOCUMENTED_DAEMON = (
@@ -163,6 +167,25 @@ class Daemons:
         running = looks[-1] or next(filter(None, looks))
         return Condition.RUNNING, next(iter(running.values()))
 
+    def looks_at(self, name: str) -> Mapping[int, tuple[Daemon, ...]]:
+        """PID → process, as it was each time that the daemons were listed, the newest last.
+
+        Processes that were missing at one of these times are left out.
+        """
+        looks = [{one.pid: one for one in look.get(name, ())} for look in self._looks]
+        return {
+            pid: tuple(look[pid] for look in looks)
+            for pid in sorted(looks[-1])
+            if all(pid in look for look in looks)
+        }
+
+    def lasting(self, name: str) -> Daemon | None:
+        """Return a process of a daemon that ran each time that the daemons were listed.
+
+        None if it has none: it does not run, or it was started or ended meanwhile.
+        """
+        return next((looks[-1] for looks in self.looks_at(name).values()), None)
+
     @cached_property
     def conditions(self) -> Mapping[str, Condition]:
         """Name → condition, for the daemons in the newest list, by name."""
@@ -178,11 +201,12 @@ class Daemons:
             raise UnheardError("the collector was not root, so it may not see all daemons")
         answer = self.bundle.last("host", NAMESPACES, self.host)
         spaces = value_of(answer, "the collector's namespaces", dict[str, str])
-        if spaces.get("pid") != FIRST_PID_NAMESPACE and not self._has_systemd:
+        if spaces.get("pid") != FIRST_PID_NAMESPACE and not self.has_systemd:
             raise UnheardError("the collector's PID namespace may not contain all daemons")
 
     @property
-    def _has_systemd(self) -> bool:
+    def has_systemd(self) -> bool:
+        """True if the host's systemd listed its units."""
         answer = self.bundle.last(DAEMONS.id, UNITS, self.host)
         return answer is not None and answer.error is None
 
@@ -282,6 +306,8 @@ def _read(rows: Iterable[Mapping[str, object]]) -> Mapping[str, tuple[Daemon, ..
             raise UnheardError("the list of daemons can't be read")
         name, state = text(row, "name") or "", text(row, "state") or ""
         paused, unit = row.get("frozen") is True, text(row, "unit")
-        daemon = Daemon(name, pid, state, switches, started, unit, paused)
+        files = whole(row.get("open_files"))
+        limit = text(row, "limit") if "limit" in row else None
+        daemon = Daemon(name, pid, state, switches, started, unit, paused, files, limit)
         found.setdefault(name, []).append(daemon)
     return {name: tuple(same) for name, same in found.items()}

@@ -28,8 +28,16 @@ from hoodsnap.facts.quantity import whole
 T = TypeVar("T")
 
 QUERY = re.compile(
-    r"(?:readlink |ls -lL |grep -E '\S+' |awk '.*' )?/proc/[0-9]+/([a-z]+)(?:/\*)?(?:/status)?"
+    r"(?:readlink |ls -lL |grep (?:-E )?'[^']+' |awk '.*' )?"
+    r"/proc/[0-9]+/([a-z]+)(?:/\*)?(?:/status)?"
 )
+
+COUNT_FILES = re.compile(r"ls /proc/[0-9]+/fd \| wc -l")
+
+MOST_FILES = re.compile(
+    r"Max open files +(\d{1,20}|unlimited) +(\d{1,20}|unlimited) +files\s*", re.ASCII
+)
+"""Line of proc(5)'s limits: the limit that applies (soft), and the one that it may be raised to."""
 
 LIST_PROCESSES = KERNEL.census_query
 
@@ -66,6 +74,15 @@ class OpenFile(NamedTuple):
     mode: int
     """File type and permissions, as in stat(2)."""
     writable: bool
+
+
+class FileLimit(NamedTuple):
+    """Number of files that a process may have open; None: as many as the kernel allows."""
+
+    soft: int | None
+    """The limit that applies."""
+    hard: int | None
+    """The limit to which the process may raise it."""
 
 
 class LostFile(NamedTuple):
@@ -118,6 +135,8 @@ class Process(Fact):
         "exe": ("exe", ""),
         "files": ("fd", ""),
         "lost_files": ("fd", "error"),
+        "open_files": ("fds", ""),
+        "file_limit": ("limits", "Max open files"),
         "taps": ("fd", "fdinfo:iff"),
         "namespaces": ("ns", ""),
         "root_device": ("mountinfo", ""),
@@ -150,6 +169,8 @@ class Process(Fact):
             query = QUERY.fullmatch(answer.query) if answer.subject is not None else None
             if query is not None:
                 said.setdefault(answer.subject or "", {})[query[1]] = answer
+            elif answer.subject in said and COUNT_FILES.fullmatch(answer.query):
+                said[answer.subject]["fds"] = answer
         numbered = ((whole(pid), parts) for pid, parts in said.items())
         processes = (cls(pid=pid, said=parts) for pid, parts in numbered if pid is not None)
         return {
@@ -370,6 +391,17 @@ class Process(Fact):
             if "error" not in raw
         )
 
+    @property
+    def open_files(self) -> int:
+        """Number of open files, with sockets, pipes and events."""
+        count = value_of(self.said.get("fds"), f"the number of files in /proc/{self.pid}/fd", int)
+        return count if count >= 0 else unheard(f"/proc/{self.pid}/fd can't be read")
+
+    @property
+    def file_limit(self) -> FileLimit:
+        """Number of files that it may have open."""
+        return read_file_limit(self._text("limits"))
+
     @cached_property
     def lost_files(self) -> tuple[LostFile, ...]:
         """Open files that the kernel can't stat: a file server removed them."""
@@ -439,6 +471,14 @@ class Process(Fact):
                 f"the kernel truncated the command line; the missing rest may contain {what}"
             )
         return value
+
+
+def read_file_limit(line: str) -> FileLimit:
+    """Read the line about open files in proc(5)'s limits. Raises `UnheardError`."""
+    found = MOST_FILES.fullmatch(line)
+    if found is None:
+        raise UnheardError("the limit of open files can't be read")
+    return FileLimit(whole(found[1]), whole(found[2]))
 
 
 def root_device(mountinfo: str) -> str:
