@@ -196,6 +196,8 @@ FOUND = {
     "instances-path-changed": ["error disks-outside-instances-path of "],
     "owner-config": ["warning xml-metadata-stale of vm-tenant"],
     "settings-config": ["note live-vs-persistent-drift of vm-plain"],
+    "reboot-ends-guest": ["warning definition-not-novas of vm-tenant"],
+    "rescue-disc-left": ["note definition-not-novas of vm-stopped"],
     "fip-rules-gone": ["error floating-ip-not-translated of vm-plain"],
     "dhcp-entry-gone": ["warning dhcp-entry-missing of vm-plain"],
     "flows-gone": ["error port-without-flows of vm-plain"],

@@ -74,6 +74,16 @@ b_cpu_mode_config() { redefine "s#<cpu mode='host-model'[^>]*>#<cpu mode='maximu
 c_cpu_mode_config() { defined_as "mode='maximum'"; }
 f_cpu_mode_config() { virsh -q define "$S/inactive.xml"; }
 
+fault reboot-ends-guest vm-tenant "virsh set-lifecycle-action --live --config: a reboot inside the guest ends it" "nothing; hard reboot writes the definition again"
+b_reboot_ends_guest() { virsh -q set-lifecycle-action "$u" reboot destroy --live --config; }
+c_reboot_ends_guest() { virsh dumpxml "$u" | has '<on_reboot>destroy<' && defined_as '<on_reboot>destroy<'; }
+f_reboot_ends_guest() { virsh -q set-lifecycle-action "$u" reboot restart --live --config; }
+
+fault rescue-disc-left vm-stopped "virsh attach-disk --config: the stored definition has a CD-ROM that nova does not know" "nothing; the next start writes the definition again"
+b_rescue_disc_left() { save_definition; virsh -q attach-disk "$u" /root/rescue.iso hdc --type cdrom --mode readonly --config; }
+c_rescue_disc_left() { defined_as "file='/root/rescue.iso'"; }
+f_rescue_disc_left() { virsh -q define "$S/inactive.xml"; }
+
 fault instances-path-changed - "nova.conf has another instances_path than the guests' disks; nova-compute is not restarted" "nothing until its restart; then every start and hard reboot fails and removes the domain"
 b_instances_path_changed() { cp -p /etc/nova/nova.conf "$S/nova.conf"; sed -i '0,/^\[DEFAULT\]/s##[DEFAULT]\ninstances_path = /srv/nova/instances#' /etc/nova/nova.conf; }
 c_instances_path_changed() { grep -q '^instances_path = /srv' /etc/nova/nova.conf; }

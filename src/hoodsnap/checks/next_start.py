@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from hoodsnap.check import Problem, Problems, check, problem
 from hoodsnap.checks.drift import amounts
+from hoodsnap.checks.hand_edits import is_unsold
 from hoodsnap.checks.traps import building, migrating, task_in_flight
 from hoodsnap.evidence import Severity, derives
 from hoodsnap.facts.cloud.guest import Guest
@@ -120,6 +121,8 @@ def _settings(
         one, two = now.get(name), then.get(name)
         if one == two or is_limit(name):
             continue  # another check reports limits
+        if one is not None and is_unsold(name, one):
+            continue  # definition-not-novas reports what runs
         if name.startswith("cpu/topology") and live.vcpus != stored.vcpus:
             continue  # it follows the number of vCPUs
         device = name.partition("]")[0]

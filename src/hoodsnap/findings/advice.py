@@ -204,6 +204,7 @@ PLACEHOLDERS: Mapping[str, str] = {
     "RUNS": "UUID of the server, if it runs",
     "SURPLUS": "id of the row that has no attachment in cinder",
     "MAPPED": "UUID of the server, if nova has one row for the volume",
+    "TRANSIENT_DOMAIN": "name of the domain, if the running guest has a transient disk",
     "IMAGE_FORMAT": "format of the image in glance: raw or qcow2",
 }
 """Placeholder → what to put there."""

@@ -295,6 +295,11 @@ class DomainXML:
         return hardware.read_host_devices([*self._find("devices/hostdev"), *cards])
 
     @cached_property
+    def unsold_devices(self) -> tuple[str, ...]:
+        """USB and SCSI devices of the host that are passed through: `usb 0529:0001`."""
+        return hardware.read_unsold_devices(self._find("devices/hostdev"))
+
+    @cached_property
     def graphics(self) -> tuple[hardware.Graphics, ...]:
         """The domain's consoles."""
         return hardware.read_graphics(self._find("devices/graphics"))

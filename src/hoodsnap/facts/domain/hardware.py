@@ -189,6 +189,24 @@ def read_host_devices(elements: Iterable[Element]) -> tuple[HostDevice, ...]:
     return tuple(found)
 
 
+UNSOLD = frozenset(["usb", "scsi", "scsi_host"])
+"""Types of host devices that no flavor, image or port asks for."""
+
+
+def read_unsold_devices(elements: Iterable[Element]) -> tuple[str, ...]:
+    """Read the USB and SCSI devices in `<hostdev>`, in words: `usb 0529:0001`, `scsi`."""
+    return tuple(
+        " ".join(filter(None, (element.get("type"), _usb_ids(element))))
+        for element in elements
+        if element.get("type") in UNSOLD
+    )
+
+
+def _usb_ids(element: Element) -> str:
+    ids = (element.find(f"source/{part}") for part in ("vendor", "product"))
+    return ":".join(one.get("id", "").removeprefix("0x") for one in ids if one is not None)
+
+
 def _pci_address(address: Element) -> str | None:
     try:
         domain, bus, slot, function = (
