@@ -51,7 +51,10 @@ SPELLINGS = (VNC, BASE64, PERCENT)
 
 
 def in_nova(plant: ExitStack, uuid: str) -> None:
-    of_it, volume = f"uuid = '{uuid}'", f"instance_uuid = '{uuid}' AND boot_index IS NULL AND deleted = 0"
+    of_it, volume = (
+        f"uuid = '{uuid}'",
+        f"instance_uuid = '{uuid}' AND boot_index IS NULL AND deleted = 0",
+    )
     stored = sql(f"SELECT connection_info FROM nova.block_device_mapping WHERE {volume}")
     info = json.loads(stored.replace("\\\\", "\\"))
     info["data"] |= {"auth_username": "x", "auth_password": f"{MARK}chap", "secret": f"{MARK}key"}
