@@ -356,14 +356,20 @@ def _note_secret(host: RecordedHost, name: str, secret: str) -> None:
             host.set("nova-db", answer.query, answer.value | {"rows": [*answer.value["rows"], row]})
 
 
+def _state(lines: list[str]) -> list[str]:
+    """Leave out that neither the flavor nor the image asks for the TPM that a test adds."""
+    of_the_tpm = ("definition-not-novas", "nova did not write")
+    return [line for line in lines if not any(words in line for words in of_the_tpm)]
+
+
 def test_firmware_state_missing_of_a_tpm(host: RecordedHost) -> None:
     path = _give_tpm(host, "vm-stopped", 0)
     _note_secret(host, "vm-stopped", SECRET)
 
-    assert host.findings() == [
+    assert _state(host.findings()) == [
         f"firmware-state-missing of vm-stopped: domain reports tpms = {path}; images reports file = empty"
     ]
-    [headline] = host.headlines()
+    [headline] = _state(host.headlines())
     assert headline.startswith("vm-stopped's TPM state /var/lib/libvirt/swtpm/")
     assert headline.endswith("/tpm2/tpm2-00.permall is empty")
 
@@ -371,14 +377,14 @@ def test_firmware_state_missing_of_a_tpm(host: RecordedHost) -> None:
 def test_firmware_state_missing_of_the_secret(host: RecordedHost) -> None:
     _give_tpm(host, "vm-stopped", 6000)
     _note_secret(host, "vm-stopped", SECRET)
-    assert host.findings() == []
+    assert _state(host.findings()) == []
 
     _note_secret(host, "vm-stopped", "another")
-    assert host.findings() == [
+    assert _state(host.findings()) == [
         f"firmware-state-missing of vm-stopped: domain reports tpms = secret {SECRET};"
         " instance reports vtpm_secret_uuid = another"
     ]
-    assert host.headlines() == [
+    assert _state(host.headlines()) == [
         "vm-stopped's TPM state is encrypted with secret 0f3c6f0e, but nova's record has secret another",
     ]
 

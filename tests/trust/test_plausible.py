@@ -26,6 +26,8 @@ FORGED = {
     "action-over-task": {"numbers-in-order"},  # the newest action claims to be 41 minutes old
     "db-mapping-building": {"numbers-in-order"},  # the mapping claims to be a day old
     "evacuated-allocation": {"numbers-in-order"},  # the newest migration claims to be days old
+    "volume-migrating": {"times-in-order"},
+    "snapshot-stuck": {"numbers-in-order"},  # the newest action claims to be three hours old
     "record-behind": {
         "times-in-order",
         "numbers-in-order",

@@ -222,6 +222,7 @@ def test_disks_are_read() -> None:
         transient=False,
         backing=(DiskImage("file", "/i/_base/ffbc", "raw"),),
         cache="none",
+        names_backing=True,
     )
     assert (volume.source, volume.protocol, volume.format) == ("volumes/volume-1", "rbd", "raw")
     assert volume.serial == "8d6f23df-49a8-456d-86cb-5cd5b1fd8460"

@@ -67,7 +67,7 @@ class Disk(NamedTuple):
     copied_to: str | None = None
     """Place of the file or device to which a running job copies the disk; None without a copy."""
     names_backing: bool = False
-    """True if the definition names backing files, or that there are none."""
+    """True if the definition has a `<backingStore>`, which is empty for a disk without any."""
 
     @property
     def source(self) -> str | None:

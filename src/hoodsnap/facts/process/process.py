@@ -394,7 +394,7 @@ class Process(Fact):
     @property
     def open_files(self) -> int:
         """Number of open files, with sockets, pipes and events."""
-        count = value_of(self.said.get("fds"), f"the number of files in /proc/{self.pid}/fd", int)
+        count = value_of(self.said.get("fds"), "the number of a process's open files", int)
         return count if count >= 0 else unheard(f"/proc/{self.pid}/fd can't be read")
 
     @property
