@@ -220,3 +220,19 @@ fault compute-record-left - "nova has the record of a nova-compute of this relea
 b_compute_record_left() { row "insert into nova.services (created_at,updated_at,host,\`binary\`,topic,report_count,disabled,deleted,last_seen_up,forced_down,version,uuid) select '2021-03-01 10:00:00','2023-06-01 10:00:00','vm-left','nova-compute','compute',918233,0,0,'2023-06-01 10:00:00',0,max(version),uuid() from nova.services where deleted=0"; }
 c_compute_record_left() { [ "$(row "select count(*) from nova.services where host='vm-left' and deleted=0")" = 1 ]; }
 f_compute_record_left() { row "delete from nova.services where host='vm-left'"; }
+
+fault db-root-bdm-gone vm-plain "the only block_device_mapping row of a server, its boot disk, is marked as deleted" "nothing"
+b_db_root_bdm_gone() { row "select id from nova.block_device_mapping where instance_uuid='$u' and deleted=0 and boot_index=0" | save id; row "update nova.block_device_mapping set deleted=id, deleted_at=utc_timestamp() where id=$(saved id)"; }
+c_db_root_bdm_gone() { [ "$(row "select count(*) from nova.block_device_mapping where instance_uuid='$u' and deleted=0")" = 0 ]; }
+f_db_root_bdm_gone() { row "update nova.block_device_mapping set deleted=0, deleted_at=NULL where id=$(saved id)"; }
+
+fault db-config-drive vm-config "instances.config_drive is empty, although the guest has a config drive" "nothing; the next start comes without it"
+b_db_config_drive() { row "update nova.instances set config_drive='' where uuid='$u'"; }
+c_db_config_drive() { [ -z "$(row "select config_drive from nova.instances where uuid='$u'")" ]; }
+f_db_config_drive() { row "update nova.instances set config_drive='True' where uuid='$u'"; }
+
+fault db-shelve-image vm-shelved "nova's record of the image that a shelved server is restored from is deleted" "nothing; unshelve starts the server from its original image"
+b_db_shelve_image() { dump_rows nova instance_system_metadata "instance_uuid='$u' and \`key\`='shelved_image_id'" | save rows.sql; row "delete from nova.instance_system_metadata where instance_uuid='$u' and \`key\`='shelved_image_id'"; }
+shelve_images() { row "select count(*) from nova.instance_system_metadata where instance_uuid='$u' and \`key\`='shelved_image_id' and deleted=0"; }
+c_db_shelve_image() { [ "$(shelve_images)" = 0 ]; }
+f_db_shelve_image() { row "delete from nova.instance_system_metadata where instance_uuid='$u' and \`key\`='shelved_image_id'"; "${MYSQL[@]}" nova <"$S/rows.sql"; }

@@ -140,3 +140,14 @@ f_evacuated_allocation() {
   osc resource provider delete "$(other_rp)"
   row "delete from nova.migrations where instance_uuid='$u' and source_compute='vm-old' and migration_type='evacuation'"
 }
+
+fault rescue-xml-gone vm-rescued "unrescue.xml is missing in the folder of a server in rescue" "nothing; unrescue fails, and leaves the server in error"
+b_rescue_xml_gone() { mv "$INSTANCES/$u/unrescue.xml" "$S/"; }
+c_rescue_xml_gone() { [ "$(vm_state)" = rescued ] && [ ! -e "$INSTANCES/$u/unrescue.xml" ]; }
+f_rescue_xml_gone() { mv "$S/unrescue.xml" "$INSTANCES/$u/"; }
+
+fault config-drive-ejected vm-config "virsh change-media --eject of the config drive of a running guest" "nothing; the next start through nova brings it back"
+config_target() { virsh domblklist "$u" "$@" | awk '/disk\.config$/ { print $1 }'; }
+b_config_drive_ejected() { virsh -q change-media "$u" "$(config_target)" --eject --live --force; }
+c_config_drive_ejected() { [ -z "$(config_target)" ] && [ -n "$(config_target --inactive)" ]; }
+f_config_drive_ejected() { virsh -q change-media "$u" "$(config_target --inactive)" "$INSTANCES/$u/disk.config" --insert --live; }

@@ -6,7 +6,7 @@ import json
 
 import pytest
 from tests.checks.test_attachments import NOBODY, named, volume_says
-from tests.conftest import RecordedHost
+from tests.conftest import RecordedHost, changes
 
 from hoodsnap.bundle import Answer, Failure
 from hoodsnap.findings.advice import instructions
@@ -24,6 +24,16 @@ def image(host: RecordedHost, uuid: str, **fields: object) -> None:
     one = f"GET /v2/images/{uuid}"
     if any(answer.query == one for answer in host.bundle.by_layer["glance"]):
         host.set("glance", one, host.last("glance", one).value | fields)
+
+
+def forget(host: RecordedHost, key: str) -> None:
+    """Remove the rows of a key from every answer of instance_system_metadata."""
+    for answer in host.bundle.by_layer["nova-db"]:
+        query = answer.query.replace("`", "")
+        if query.startswith("SELECT") and ".instance_system_metadata" in query:
+            number = answer.value["columns"].index("key")
+            kept = [row for row in answer.value["rows"] if row[number] != key]
+            host.set("nova-db", answer.query, answer.value | {"rows": kept})
 
 
 def image_of(host: RecordedHost, name: str) -> str:
@@ -89,6 +99,19 @@ def test_a_shelve_image_that_is_not_active(host: RecordedHost, status: str) -> N
     assert host.headlines() == [
         f"vm-shelved's shelve image vm-shelved-shelved is {status} in glance"
     ]
+
+
+def test_shelve_image_unusable_if_nova_does_not_name_it(host: RecordedHost) -> None:
+    uuid, image_id = host.uuid("vm-shelved"), shelved(host)
+    forget(host, "shelved_image_id")
+
+    assert host.headlines() == [
+        "vm-shelved is shelved_offloaded, but nova's record names no image to restore it from; "
+        "glance has vm-shelved-shelved"
+    ]
+    [finding] = host.report().findings
+    [command] = changes(finding)
+    assert command.endswith(f"'{uuid}', 'shelved_image_id', '{image_id}')")
 
 
 @pytest.mark.parametrize("field", ["owner", "instance_uuid", "base_image_ref"])

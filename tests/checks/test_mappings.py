@@ -121,8 +121,37 @@ def test_root_bdm_broken_with_a_volume_that_is_not_bootable(host: RecordedHost) 
     ]
 
 
-def test_a_server_without_any_row_predates_block_device_mappings(host: RecordedHost) -> None:
+def test_root_bdm_broken_without_any_row(host: RecordedHost) -> None:
     uuid = host.uuid("vm-plain")
     host.mappings(lambda row: [] if row["instance_uuid"] == uuid else [row])
 
-    assert host.findings() == []
+    assert host.headlines() == ["nova has no disk of vm-plain, not even its boot disk"]
+    [finding] = host.report().findings
+    assert (finding.check.name, finding.severity.word) == ("root-bdm-broken", "warning")
+    assert changes(finding) == []
+
+
+def test_root_bdm_broken_if_the_row_is_marked_as_deleted(host: RecordedHost) -> None:
+    uuid = host.uuid("vm-bfv")
+
+
+    def deleted(row: dict[str, Any]) -> list[dict[str, Any]]:
+        if row["instance_uuid"] != uuid:
+            return [row]
+        return [row | {"deleted": row["id"]}] if "source_type" in row else []
+
+    host.mappings(deleted)
+
+    finding = host.found("root-bdm-broken")
+    assert finding.headline is not None and "is marked as deleted" in finding.headline
+    assert finding.severity.word == "error"
+    [command] = changes(finding)
+    assert command.startswith("UPDATE nova.block_device_mapping SET deleted = 0")
+
+
+def test_a_server_without_any_row_predates_block_device_mappings(host: RecordedHost) -> None:
+    uuid = host.uuid("vm-plain")
+    host.mappings(lambda row: [] if row["instance_uuid"] == uuid else [row])
+    host.row("instances", uuid, created_at="2012-11-05 10:00:00")
+
+    assert "root-bdm-broken" not in "".join(host.findings())

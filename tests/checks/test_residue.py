@@ -11,6 +11,7 @@ from tests.conftest import RecordedHost, changes
 from hoodsnap.bundle import Answer
 
 OLD = "2026-01-01 00:00:00"
+RESCUE_FILES = ("disk.rescue", "disk.config.rescue", "unrescue.xml")
 KEPT = "shelved-or-soft-deleted-residue"
 
 
@@ -180,6 +181,37 @@ def test_rescue_residue_if_only_nova_has_the_rescue(host: RecordedHost) -> None:
     assert host.headlines() == [
         f"vm-plain is rescued in nova, but its domain is running (unpaused) from …/{uuid[:8]}/disk"
     ]
+
+
+@pytest.mark.parametrize(("size", "found"), [(None, "missing"), (0, "empty")])
+def test_rescue_residue_if_the_rescue_cannot_end(
+    host: RecordedHost, size: int | None, found: str
+) -> None:
+    uuid = host.uuid("vm-rescued")
+    path = f"{host.top}/{uuid}/unrescue.xml"
+    if size is None:
+        host.remove(path)
+    else:
+        host.file(path, size=size)
+
+    assert host.headlines() == [
+        f"vm-rescued is rescued, but …/{uuid[:8]}/unrescue.xml, by which nova ends the rescue, is "
+        f"{found}"
+    ]
+    [finding] = host.report().findings
+    assert finding.severity.word == "error"
+    assert changes(finding) == [
+        f"openstack server set --state active {uuid}",
+        f"openstack server reboot --hard {uuid}",
+        *(f"rm -f {host.top}/{uuid}/{name}" for name in RESCUE_FILES),
+    ]
+
+
+def test_a_rescue_of_a_server_without_a_listed_folder_is_not_judged(host: RecordedHost) -> None:
+    host.fail("images", "find /var/lib/nova/instances -ls", "unreachable", "down")
+
+    assert "rescue-residue" not in "".join(host.findings())
+    assert any(skip.check.name == "rescue-residue" for skip in host.report().skips)
 
 
 def test_a_rescue_disk_may_be_the_last(host: RecordedHost) -> None:

@@ -40,7 +40,7 @@ ROUNDS = [
     for one in rounds(TRIALS)
 ]
 
-SQL = ("SELECT ", "UPDATE ", "DELETE ")
+SQL = ("SELECT ", "UPDATE ", "DELETE ", "INSERT ")
 API_DATABASE = ("instance_mappings", "build_requests")
 """Tables of nova's API database; the others are in the cell's."""
 

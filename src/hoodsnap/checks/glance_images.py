@@ -19,6 +19,7 @@ from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.database.instance import Instance
 from hoodsnap.facts.database.request_spec import RequestSpec
+from hoodsnap.facts.database.tables import plain_name
 from hoodsnap.facts.domain.disk import Disk
 from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.fact import Fact, UnheardError, known, text
@@ -68,7 +69,8 @@ def shelve_image_unusable(guest: Guest, cloud: Cloud, instance: Instance) -> Pro
 
     When nova offloads a shelved server, it removes the disk from the host. The image that it took
     before is the only copy of the data. Unshelving fails if the image does not exist, is not
-    active, or belongs to another project.
+    active, or belongs to another project. If nova's record does not name the image, unshelving
+    starts the server from the image that it was created from, without its data.
 
     Authority: glance.
 
@@ -89,15 +91,25 @@ def shelve_image_unusable(guest: Guest, cloud: Cloud, instance: Instance) -> Pro
 
         openstack image set --project PROJECT IMAGE
 
-    If the image does not exist, restore it from a backup of glance's storage with the same id. No
-    command of nova makes another image the server's own.
+    If the image does not exist, restore it from a backup of glance's storage with the same id.
 
-    It worked if the image is active and owned by the server's project:
+    If nova's record names no image, find the newest snapshot of the server in glance, whose name
+    ends in `-shelved`:
+
+        openstack image list --property instance_uuid=UNNAMED --long
+
+    If its data are the server's, write its id into the cell's database, after a backup of it; no
+    command of nova does it:
+
+        INSERT INTO DATABASE.instance_system_metadata (created_at, deleted, instance_uuid, `key`, value) VALUES (UTC_TIMESTAMP(), 0, 'UNNAMED', 'shelved_image_id', 'SHELVED_IMAGE')
+
+    It worked if the image is active and owned by the server's project, and nova's record names it:
 
         openstack image show IMAGE -c status -c owner
+        SELECT value FROM DATABASE.instance_system_metadata WHERE instance_uuid = 'UNNAMED' AND `key` = 'shelved_image_id'
 
-    Not yet: Do not run `openstack server unshelve`: it fails and may leave the server in error. Do
-    not delete the server.
+    Not yet: Do not run `openstack server unshelve`: it fails and may leave the server in error, or
+    starts the server without its data. Do not delete the server, or its snapshots.
 
     Source: nova compute/manager.py `_shelve_instance`, compute/api.py `unshelve`.
     """
@@ -105,10 +117,11 @@ def shelve_image_unusable(guest: Guest, cloud: Cloud, instance: Instance) -> Pro
         return
     uuid = instance.shelved_image
     if uuid is None:
+        yield from _unnamed(guest, cloud, instance)
         return
     where = says(instance, shelved_image=uuid)
     its = f"{guest.title}'s shelve image {brief(uuid)}"
-    names = {"IMAGE": uuid, "PROJECT": ""}
+    names = {"IMAGE": uuid, "PROJECT": "", "UNNAMED": "", "SHELVED_IMAGE": ""}
     image = cloud.glance.by_id.get(uuid)
     if image is None:
         proof = cloud.glance.absent.get(uuid) or cloud.glance.list
@@ -133,6 +146,30 @@ def shelve_image_unusable(guest: Guest, cloud: Cloud, instance: Instance) -> Pro
             severity=Severity.WARNING,
             **{**names, "PROJECT": project},
         )
+
+
+def _unnamed(guest: Guest, cloud: Cloud, instance: Instance) -> Iterator[Problem]:
+    """Report an offloaded server whose record names no image, although its disk was a file.
+
+    nova then starts it from the image that it was created from.
+    """
+    if instance.boots_from_volume:
+        return
+    snapshots = cloud.glance.snapshots.get(guest.uuid, ())
+    taken = [it for it in snapshots if it.name.endswith("-shelved")]
+    newest = max(taken, key=lambda it: str(it.updated_at or ""), default=None)
+    likely = f"; glance has {newest.name}" if newest is not None else ""
+    yield problem(
+        f"{guest.title} is {instance.vm_state}, but nova's record names no image to restore it "
+        f"from{likely}",
+        says(instance, vm_state=instance.vm_state, shelved_image=None),
+        *([says(newest, id=newest.id, name=newest.name)] if newest is not None else []),
+        IMAGE="",
+        PROJECT="",
+        UNNAMED=guest.uuid,
+        SHELVED_IMAGE=newest.id if newest is not None else None,
+        DATABASE=plain_name(instance.database),
+    )
 
 
 def _of_a_snapshot(image: GlanceImage, instance: Instance) -> Iterator[tuple[str, str, str]]:

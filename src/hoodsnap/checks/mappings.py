@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from hoodsnap.check import Problems, check, problem
@@ -15,12 +16,13 @@ from hoodsnap.checks.traps import (
     volume_just_attached,
     volume_moving,
 )
-from hoodsnap.evidence import Severity, says
+from hoodsnap.evidence import Severity, hears, says
+from hoodsnap.facts.clock import moment
 from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.database.block_device_mapping import BlockDeviceMapping, Connection
 from hoodsnap.facts.database.instance import Instance
 from hoodsnap.facts.database.tables import plain_name
-from hoodsnap.facts.fact import UnheardError
+from hoodsnap.facts.fact import UnheardError, text
 from hoodsnap.phrase import brief, several
 
 RUNS = frozenset(["active", "paused", "rescued"])
@@ -217,6 +219,14 @@ def root_bdm_broken(guest: Guest, instance: Instance) -> Problems:
     If the row of the boot disk is wrong, correct its boot_index after a backup of the database; no
     command does it.
 
+    If the row of the boot disk was marked as deleted, check what it describes:
+
+        SELECT * FROM DATABASE.block_device_mapping WHERE id = LOST_ROW
+
+    If the guest still has this disk, make the row live again, after a backup of the database:
+
+        UPDATE DATABASE.block_device_mapping SET deleted = 0, deleted_at = NULL WHERE id = LOST_ROW
+
     If only cinder marks the boot volume as not bootable, mark it as bootable, which changes no
     data:
 
@@ -231,21 +241,41 @@ def root_bdm_broken(guest: Guest, instance: Instance) -> Problems:
 
     Source: nova `block_device.get_root_bdm`, `_validate_bdm`; nova bug 2019078.
     """
-    if instance.deleted or not instance.mappings:
+    if instance.deleted:
+        return
+    if not instance.mappings and _before_havana(instance):
         return
     roots = [row for row in instance.mappings if row.boot_index == 0]
     if len(roots) > 1:
         numbers = several(row.id for row in roots)
         headline = f"nova has {len(roots)} boot disks of {guest.title}: rows {numbers}"
-        yield problem(headline, *(says(row, id=row.id, boot_index=row.boot_index) for row in roots))
+        rows = [says(row, id=row.id, boot_index=row.boot_index) for row in roots]
+        yield problem(headline, *rows, VOLUME="", LOST_ROW="")
     elif not roots:
         severity = Severity.WARNING if instance.image else Severity.ERROR
         image = says(instance, image=instance.image)
         rows = [says(row, id=row.id, boot_index=row.boot_index) for row in instance.mappings]
+        lost = [row for row in instance.mappings_ever if row.deleted and row.boot_index == 0]
+        lost.sort(key=lambda row: row.id or 0)
+        named = f"; row {lost[-1].id}, which has it, is marked as deleted" if lost else ""
         headline = (
             f"nova has no boot disk of {guest.title}: 0 of {len(rows)} rows have boot_index 0"
+            f"{named}"
         )
-        yield problem(headline, image, *rows, severity=severity)
+        if not rows:
+            headline = f"nova has no disk of {guest.title}, not even its boot disk{named}"
+            rows = [hears(instance.said["mappings"], "bdm", guest.uuid, rows=0)]
+        gone = [says(row, id=row.id, boot_index=0, deleted=row.deleted) for row in lost[-1:]]
+        yield problem(
+            headline,
+            image,
+            *rows,
+            *gone,
+            severity=severity,
+            VOLUME="",
+            LOST_ROW=lost[-1].id if lost else "",
+            DATABASE=plain_name(instance.database),
+        )
     elif roots[0].is_volume and roots[0].volume_id is not None:
         volume = guest.storage.volumes.volume(roots[0].volume_id)
         if volume is not None and not volume.bootable:
@@ -253,7 +283,19 @@ def root_bdm_broken(guest: Guest, instance: Instance) -> Problems:
             row = says(roots[0], boot_index=0, volume_id=volume.id)
             title = guest.storage.volumes.title_of(volume.id)
             headline = f"{guest.title} boots from {title}, which cinder marks as not bootable"
-            yield problem(headline, row, told, severity=Severity.WARNING, VOLUME=volume.id)
+            yield problem(
+                headline, row, told, severity=Severity.WARNING, VOLUME=volume.id, LOST_ROW=""
+            )
+
+
+HAVANA = datetime(2013, 10, 17, tzinfo=UTC)
+"""Release of the first nova that records root disks that are not volumes."""
+
+
+def _before_havana(instance: Instance) -> bool:
+    """True if a server is so old that nova recorded no row of its disk, or its age is unknown."""
+    created = moment(text(instance.raw, "created_at"))
+    return created is None or created < HAVANA
 
 
 def _volumes_of(instance: Instance) -> Iterator[BlockDeviceMapping]:

@@ -18,7 +18,7 @@ from hoodsnap.facts.database.instance import Instance
 from hoodsnap.facts.domain.disk import Disk
 from hoodsnap.facts.domain.domain import BLOCK_JOB, Domain
 from hoodsnap.facts.domain.state import EXECUTING, ON, DomainState
-from hoodsnap.facts.fact import known
+from hoodsnap.facts.fact import UnheardError, known
 from hoodsnap.facts.quantity import whole
 from hoodsnap.facts.uuids import UUID
 from hoodsnap.phrase import lasting, place, several
@@ -27,6 +27,9 @@ HOUR = 3600.0
 
 DAY = 86_400.0
 """Seconds after which a soft deletion that nothing ends is reported: until then, it may be new."""
+
+UNRESCUE = "unrescue.xml"
+"""File in a server's folder: the domain's definition before the rescue, by which nova ends it."""
 
 _OWN_DISK = re.compile(rf"/{UUID.pattern}/disk[^/]*$")
 """Path of a disk in a guest's folder, managed by nova."""
@@ -139,10 +142,12 @@ def _overdue(guest: Guest, host: Host, instance: Instance) -> Iterator[Problem]:
 
 @check(Severity.WARNING, traps=[task_in_flight, migrating])
 def rescue_residue(guest: Guest, host: Host, record: Server | Instance, domain: Domain) -> Problems:
-    """A rescue ended but its disk is still here, or only nova has the server in rescue.
+    """A rescue ended but its disk is still here, only nova has it, or it can't be ended.
 
-    Rescuing defines the domain again with another root disk; unrescuing defines it with the
-    original one. If either stops half way, the guest boots from the wrong disk.
+    Rescuing defines the domain again with another root disk, and keeps the original definition in
+    `unrescue.xml`. Unrescuing defines the domain from that file. If either stops half way, the
+    guest boots from the wrong disk. Without the file, unrescuing fails and the guest stays on the
+    rescue disk (an error).
 
     Authority: libvirt, for the disk that the guest boots from.
 
@@ -162,12 +167,27 @@ def rescue_residue(guest: Guest, host: Host, record: Server | Instance, domain: 
     Then, if nova has the server in rescue and its folder has unrescue.xml, end the rescue, which
     reboots the guest from its own root disk:
 
-        openstack server unrescue UUID
+        openstack server unrescue RESCUED
 
     If its folder has no unrescue.xml and the domain boots from its own disk, correct nova's record,
     which changes nothing for the guest:
 
-        openstack server set --state active UUID
+        openstack server set --state active UNRESCUED
+
+    If the domain boots from disk.rescue, and its folder has no unrescue.xml or nova does not have
+    the server in rescue, correct nova's record (nova reboots no server that is in rescue), and
+    reboot the server hard at a time that suits its owner. The reboot ends the rescue system and
+    boots the guest from its own root disk:
+
+        openstack server set --state active STRANDED
+        openstack server reboot --hard STRANDED
+
+    Once the rescue is over, and the domain has no disk whose name ends in `.rescue`, remove what
+    the rescue left:
+
+        rm -f INSTANCES_PATH/RESCUED_BEFORE/disk.rescue
+        rm -f INSTANCES_PATH/RESCUED_BEFORE/disk.config.rescue
+        rm -f INSTANCES_PATH/RESCUED_BEFORE/unrescue.xml
 
     It worked if nova reports the server as ACTIVE, and the domain boots from its own disk:
 
@@ -175,7 +195,8 @@ def rescue_residue(guest: Guest, host: Host, record: Server | Instance, domain: 
         virsh domblklist --details NAME
 
     Not yet: Do not remove disk.rescue while a guest runs on it. Do not run `openstack server reboot
-    --hard` before the root disk is confirmed to be intact.
+    --hard` before the root disk is confirmed to be intact. Do not run `openstack server unrescue`
+    without unrescue.xml.
 
     Source: nova virt/libvirt/driver.py `rescue`, `unrescue`; nova user guide, rescue.
     """
@@ -186,18 +207,29 @@ def rescue_residue(guest: Guest, host: Host, record: Server | Instance, domain: 
         if not disks and domain.state in EXECUTING:
             first = next(iter(domain.current.disks), None)
             boots = f" from {place(first.source or '')}" if first is not None else ""
+            kept = known(lambda: host.images.size_of(guest.uuid, UNRESCUE))
             yield problem(
                 f"{guest.title} is rescued in nova, but its domain is {domain.state_words}{boots}",
                 says(record, vm_state=record.vm_state),
                 says(domain, state=domain.state_words, disks=_shown(domain.current.disks)),
                 FORMAT=first.image.format if first is not None else None,
+                STRANDED="",
+                RESCUED=guest.uuid if kept else "",
+                UNRESCUED="" if kept else guest.uuid,
+                RESCUED_BEFORE="",
             )
+        else:
+            yield from _without_return(guest, host, record, domain)
     elif disks:
         yield problem(
             f"{guest.title} is {record.vm_state} in nova, but its disk {disks[0].target} is "
             f"{place(disks[0].source or '')}",
             says(record, vm_state=record.vm_state),
             says(domain, disks=_shown(tuple(disks))),
+            STRANDED=guest.uuid,
+            RESCUED="",
+            UNRESCUED="",
+            RESCUED_BEFORE=guest.uuid,
         )
     else:
         yield from _rescue_files(guest, host, record)
@@ -207,11 +239,48 @@ def _is_rescue(disk: Disk) -> bool:
     return (disk.source or "").endswith("disk.rescue")
 
 
+def _without_return(
+    guest: Guest, host: Host, record: Server | Instance, domain: Domain
+) -> Iterator[Problem]:
+    """Report a rescue whose `unrescue.xml` is missing or empty, so that nova can't end it.
+
+    The folder must be listed: server-without-disk reports a server without a folder.
+    """
+    listing = guest.census.get("images")
+    if listing is None:
+        raise UnheardError(guest.unheard.get("images", "the server's folder was not collected"))
+    own = [folder for folder in host.images.folders.get(guest.uuid, ()) if not folder.suffix]
+    if not own:
+        return
+    size = host.images.size_of(guest.uuid, UNRESCUE)
+    if not size:
+        found = "missing" if size is None else "empty"
+        yield problem(
+            f"{guest.title} is rescued, but {place(f'{own[0].path}/{UNRESCUE}')}, by which nova "
+            f"ends the rescue, is {found}",
+            says(record, vm_state=record.vm_state),
+            says(domain, state=domain.state_words, disks=_shown(domain.current.disks)),
+            hears(listing, "images", f"{guest.uuid}/{UNRESCUE}", unrescue=found),
+            severity=Severity.ERROR,
+            FORMAT=known(lambda: _format_of(guest)),
+            STRANDED=guest.uuid,
+            RESCUED="",
+            UNRESCUED="",
+            RESCUED_BEFORE=guest.uuid,
+        )
+
+
+def _format_of(guest: Guest) -> str | None:
+    """Return the format of the guest's own root disk, which a rescued domain may not have."""
+    images = [it for it in guest.images or () if it.path.endswith("/disk")]
+    return images[0].declared if images else None
+
+
 def _rescue_files(guest: Guest, host: Host, record: Server | Instance) -> Iterator[Problem]:
     listing = guest.census.get("images")
     found = [
         name
-        for name in ("disk.rescue", "disk.config.rescue", "unrescue.xml")
+        for name in ("disk.rescue", "disk.config.rescue", UNRESCUE)
         if listing is not None and host.images.size_of(guest.uuid, name) is not None
     ]
     if found and listing is not None:
@@ -220,6 +289,10 @@ def _rescue_files(guest: Guest, host: Host, record: Server | Instance) -> Iterat
             f"{several(found)}",
             says(record, vm_state=record.vm_state),
             hears(listing, "images", guest.uuid, files=", ".join(found)),
+            STRANDED="",
+            RESCUED="",
+            UNRESCUED="",
+            RESCUED_BEFORE=guest.uuid,
         )
 
 

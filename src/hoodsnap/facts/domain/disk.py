@@ -69,6 +69,9 @@ class Disk(NamedTuple):
     names_backing: bool = False
     """True if the definition has a `<backingStore>`, which is empty for a disk without any."""
 
+    tray_open: bool = False
+    """True if the drive's tray is open, so that the guest does not see its medium."""
+
     @property
     def source(self) -> str | None:
         """Place of the top image; None without a medium."""
@@ -156,6 +159,7 @@ def read_disk(element: Element) -> Disk:
         login=_login(element),
         io=None if driver is None else driver.get("io"),
         copied_to=_copied_to(element.find("mirror")),
+        tray_open=target is not None and target.get("tray") == "open",
     )
 
 
