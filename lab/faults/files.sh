@@ -209,3 +209,12 @@ fault base-immutable vm-snap "chattr +i on a base image: guests only read it" "t
 b_base_immutable() { base_of | save base; chattr +i "$(saved base)"; }
 c_base_immutable() { [[ $(flags_of "$(saved base)") == *i* ]]; }
 f_base_immutable() { chattr -i "$(saved base)"; }
+
+fault snapshot-left - "a copy of a disk is left in instances/snapshots, from a snapshot that nova-compute did not survive" "nothing"
+b_snapshot_left() {
+  install -d -o nova -g nova "$INSTANCES/snapshots/tmplab0left"
+  fallocate -l 32M "$INSTANCES/snapshots/tmplab0left/0d6c1f2aa1b2"
+  touch -d '3 days ago' "$INSTANCES/snapshots/tmplab0left/0d6c1f2aa1b2" "$INSTANCES/snapshots/tmplab0left"
+}
+c_snapshot_left() { [ -s "$INSTANCES/snapshots/tmplab0left/0d6c1f2aa1b2" ]; }
+f_snapshot_left() { rm -r "$INSTANCES/snapshots/tmplab0left"; }

@@ -236,3 +236,12 @@ b_db_shelve_image() { dump_rows nova instance_system_metadata "instance_uuid='$u
 shelve_images() { row "select count(*) from nova.instance_system_metadata where instance_uuid='$u' and \`key\`='shelved_image_id' and deleted=0"; }
 c_db_shelve_image() { [ "$(shelve_images)" = 0 ]; }
 f_db_shelve_image() { row "delete from nova.instance_system_metadata where instance_uuid='$u' and \`key\`='shelved_image_id'"; "${MYSQL[@]}" nova <"$S/rows.sql"; }
+
+fault pci-device-left - "a PCI device is reserved for the deleted server vm-deleted" "nothing until a restart of nova-compute; no server gets the device"
+b_pci_device_left() {
+  row "insert into nova.pci_devices (created_at,updated_at,deleted,compute_node_id,address,vendor_id,product_id,dev_type,dev_id,label,status,extra_info,instance_uuid,request_id,uuid)
+    select utc_timestamp(),utc_timestamp(),0,n.id,'0000:3b:00.1','8086','10fb','type-PCI','pci_0000_3b_00_1','label_8086_10fb','allocated','{}',i.uuid,uuid(),uuid()
+    from nova.compute_nodes n, nova.instances i where n.host='$LAB_HOST' and n.deleted=0 and i.display_name='vm-deleted' and i.deleted<>0 limit 1"
+}
+c_pci_device_left() { [ "$(row "select count(*) from nova.pci_devices where address='0000:3b:00.1' and status='allocated' and deleted=0")" = 1 ]; }
+f_pci_device_left() { row "delete from nova.pci_devices where address='0000:3b:00.1'"; }

@@ -94,3 +94,8 @@ fault conf-listen - "vnc server_listen in nova.conf was changed while guests run
 b_conf_listen() { save nova.conf </etc/nova/nova.conf; conf_set server_listen 192.0.2.78; }
 c_conf_listen() { grep -q '^server_listen *= *192.0.2.78' /etc/nova/nova.conf; }
 f_conf_listen() { cat "$S/nova.conf" >/etc/nova/nova.conf; }
+
+fault second-nova-compute - "a second nova-compute was started by hand beside the first" "requests for this host reach one of the two at random"
+b_second_nova_compute() { start nova-compute-2 nova /usr/bin/nova-compute --config-file /etc/nova/nova.conf --config-file /etc/nova/nova-compute.conf; sleep 8; }
+c_second_nova_compute() { alive nova-compute && alive nova-compute-2; }
+f_second_nova_compute() { stop nova-compute-2; rm -f "$RUN/nova-compute-2.cmd"; }

@@ -191,7 +191,8 @@ class InstanceDatabase:
             names = [name for name in ("host", "hypervisor_hostname") if name in known]
             of_host = " OR ".join(f"{name} = {quoted(self._host)}" for name in names)
         nodes = self._ask_cell(cell, tables.COMPUTE_NODES, of_host)
-        self._ask_about(cell, tables.PCI_DEVICES, sorted(_numbers(nodes, "id")))
+        devices = self._ask_about(cell, tables.PCI_DEVICES, sorted(_numbers(nodes, "id")))
+        self._wanted |= _texts(devices, "instance_uuid")  # servers that may be deleted
         self._ask_cell(cell, tables.MIGRATIONS, self._moving())
         self._ask_left_behind(cell)
 

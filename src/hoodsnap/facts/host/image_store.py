@@ -223,6 +223,15 @@ class ImageStore:
             and line.get("type") == "d"
         )
 
+    def below(self, parent: str) -> Mapping[str, tuple[FolderEntry, ...]]:
+        """Return folder → its listed files, for the folders in a listed folder."""
+        found: dict[str, list[FolderEntry]] = {}
+        for path, line in self._lines.items():
+            folder = path.rpartition("/")[0]
+            if line.get("type") == "f" and folder.rpartition("/")[0] == parent:
+                found.setdefault(folder, []).append(_entry(line))
+        return {folder: tuple(files) for folder, files in found.items()}
+
     @cached_property
     def disks(self) -> tuple[str, ...]:
         """Paths of the disks in the guests' folders, leftover folders included."""
