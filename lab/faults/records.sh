@@ -245,3 +245,8 @@ b_pci_device_left() {
 }
 c_pci_device_left() { [ "$(row "select count(*) from nova.pci_devices where address='0000:3b:00.1' and status='allocated' and deleted=0")" = 1 ]; }
 f_pci_device_left() { row "delete from nova.pci_devices where address='0000:3b:00.1'"; }
+
+fault db-image-ref vm-plain "instances.image_ref names another image than the request spec, the system metadata and the block device mapping" "nothing; the next move puts the wrong image below the disk"
+b_db_image_ref() { row "select image_ref from nova.instances where uuid='$u'" | save image; row "update nova.instances set image_ref=(select image_ref from (select image_ref from nova.instances where display_name='vm-linux' and deleted=0) as other) where uuid='$u'"; }
+c_db_image_ref() { [ "$(row "select image_ref from nova.instances where uuid='$u'")" != "$(saved image)" ]; }
+f_db_image_ref() { row "update nova.instances set image_ref='$(saved image)' where uuid='$u'"; }

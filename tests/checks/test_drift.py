@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from tests.conftest import RecordedHost
+from tests.conftest import RecordedHost, changes
 
 
 def _stored(host: RecordedHost, name: str) -> str:
@@ -139,7 +139,29 @@ def test_machine_or_cpu_drift_to_a_type_that_qemu_dropped(host: RecordedHost) ->
         " libvirt reports no that_machine"
     ]
     assert host.headlines() == [
-        "vm-stopped has machine type pc-0.12, which the QEMU on host vm does not support",
+        "vm-stopped has machine type pc-0.12, which the QEMU on host vm does not support: nova would "
+        "start it with pc",
+    ]
+    assert "nova-manage libvirt update_machine_type" not in "".join(changes(finding))
+
+
+@pytest.mark.parametrize("name", ["vm-plain", "vm-stopped"])
+def test_machine_or_cpu_drift_to_a_type_in_novas_record_that_qemu_lacks(
+    host: RecordedHost, name: str
+) -> None:
+    _note_machine(host, name, "pc-i440fx-99.0")
+    uuid, machine = host.uuid(name), host.guest(name).domain.definition.machine  # type: ignore[union-attr]
+
+    [finding] = [it for it in host.report().findings if it.check.name == "machine-or-cpu-drift"]
+    assert finding.severity.word == "error"
+    assert finding.headline == (
+        f"{name} has machine type pc-i440fx-99.0 in nova's record, which the QEMU on host vm does "
+        "not support: its next start fails"
+    )
+    assert changes(finding) == [
+        f"openstack server stop {uuid}",
+        f"nova-manage libvirt update_machine_type --force {uuid} {machine}",
+        f"openstack server start {uuid}",
     ]
 
 

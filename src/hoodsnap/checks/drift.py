@@ -188,10 +188,11 @@ def machine_or_cpu_drift(
 
         openstack server stop UUID
 
-    If nova's record differs from what the guest ran with, correct the record, which decides the
-    type at the next start:
+    If nova's record differs from what the guest ran with, or QEMU does not support its type,
+    correct the record, which decides the type at the next start. nova refuses an older version, and
+    another kind, without --force:
 
-        nova-manage libvirt update_machine_type UUID TYPE
+        nova-manage libvirt update_machine_type --force UUID TYPE
 
     Start the server, which defines the domain again:
 
@@ -208,23 +209,14 @@ def machine_or_cpu_drift(
     Source: nova admin guide, hw-machine-type; QEMU's list of removed features.
     """
     types = _types(host, domain.definition)
-    known = types or MachineTypes(frozenset(), frozenset(), {})
-    machine = domain.definition.machine
-    if types is not None and machine is not None and machine not in types.names:
-        answer = host.hypervisor.answer("libvirt", "virsh capabilities")
-        if answer is not None:
-            yield problem(
-                f"{guest.title} has machine type {machine}, which the QEMU on host {host.name} does"
-                " not support",
-                derives(domain, "definition", machine=machine),
-                hears(answer, "libvirt", "/capabilities/guest/arch/machine", that_machine=None),
-                severity=Severity.ERROR,
-            )
+    names = types or MachineTypes(frozenset(), frozenset(), {})
+    if types is not None:
+        yield from _unsupported(guest, host, domain, instance, types)
     if domain.id is None or domain.machine is None:
         return
     if domain.persistent:
         stored = domain.next_machine
-        if stored is not None and not known.same(domain.machine, stored):
+        if stored is not None and not names.same(domain.machine, stored):
             yield problem(
                 f"{guest.title} runs with machine type {domain.machine}, but libvirt would start it"
                 f" with {stored}",
@@ -235,7 +227,7 @@ def machine_or_cpu_drift(
         yield from _processors(guest, domain, instance)
     if instance is not None:
         yield from _topology(guest, domain, instance)
-    if process is not None and not known.same(domain.machine, process.machine):
+    if process is not None and not names.same(domain.machine, process.machine):
         yield problem(
             f"{guest.title} has machine type {domain.machine} in libvirt, but its QEMU runs with "
             f"{process.machine}",
@@ -243,10 +235,9 @@ def machine_or_cpu_drift(
             says(process, machine=process.machine),
             TYPE=_to_record(instance, process.machine),
         )
-    if instance is not None:
-        for row in instance.rows("instance_system_metadata"):
-            wanted = text(row.cells, "value") if row.cells.get("key") == MACHINE_TYPE else None
-            if wanted and types is not None and not types.fits(wanted, domain.machine):
+    if instance is not None and types is not None:
+        for wanted, row in _recorded(instance):
+            if wanted in types.names and not types.fits(wanted, domain.machine):
                 yield problem(
                     f"{guest.title} runs with machine type {domain.machine}, but nova's record has "
                     f"{wanted}",
@@ -257,6 +248,56 @@ def machine_or_cpu_drift(
 
 
 MACHINE_TYPE = "image_hw_machine_type"
+
+
+def _recorded(instance: Instance) -> Iterator[tuple[str, Row]]:
+    """Yield the machine type in nova's record, and its row (Wallaby and later).
+
+    Raises `UnheardError` if the rows were not collected.
+    """
+    for row in instance.rows("instance_system_metadata"):
+        wanted = text(row.cells, "value") if row.cells.get("key") == MACHINE_TYPE else None
+        if wanted:
+            yield wanted, row
+
+
+def _unsupported(
+    guest: Guest, host: Host, domain: Domain, instance: Instance | None, types: MachineTypes
+) -> Iterator[Problem]:
+    """Report a machine type that the host's QEMU lacks: in nova's record, which decides at the next
+    start through nova, or in the definition, by which libvirt would start the guest.
+    """
+    answer = host.hypervisor.answer("libvirt", "virsh capabilities")
+    if answer is None:
+        return
+    lacks = hears(answer, "libvirt", "/capabilities/guest/arch/machine", that_machine=None)
+    rows = (known(lambda: [*_recorded(instance)]) or []) if instance is not None else []
+    defined, qemu = domain.definition.machine, f"the QEMU on host {host.name} does not support"
+    has = derives(domain, "definition", machine=defined)
+    for wanted, row in rows[:1]:
+        if wanted not in types.names:
+            own = defined if defined in types.names else types.newest_like(defined or wanted)
+            yield problem(
+                f"{guest.title} has machine type {wanted} in nova's record, which {qemu}: its next "
+                "start fails",
+                hears(row.answer, "instance", MACHINE_TYPE, **{MACHINE_TYPE: wanted}),
+                has,
+                lacks,
+                severity=Severity.ERROR,
+                TYPE=own,
+            )
+            return
+    if defined is None or defined in types.names:
+        return
+    # A start through nova defines the domain with the type in nova's record.
+    then = f": nova would start it with {rows[0][0]}" if rows else ": libvirt can't start it"
+    yield problem(
+        f"{guest.title} has machine type {defined}, which {qemu}{then}",
+        has,
+        lacks,
+        severity=Severity.ERROR,
+        TYPE="" if rows else types.newest_like(defined),
+    )
 
 
 def _types(host: Host, xml: DomainXML) -> MachineTypes | None:

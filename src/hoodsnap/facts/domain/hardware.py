@@ -309,6 +309,12 @@ class MachineTypes:
             return self.same(wanted, machine)
         return _family(stands_for) == _family(self.canonical.get(machine, machine))
 
+    def newest_like(self, machine: str) -> str | None:
+        """Return the newest type of a machine type's family; None if the family is not offered."""
+        like = [name for name in self.names if _family(name) == _family(machine)]
+        versions = [name for name in like if name not in self.canonical]
+        return max(versions or like, key=_version, default=None)
+
 
 _FAMILY = re.compile(r"(pc-i440fx|pc-q35|pseries|virt|s390-ccw-virtio|pc)\b")
 
@@ -318,6 +324,11 @@ def _family(machine: str) -> str:
     `pc-i440fx-rhel7.6.0` and Ubuntu's `pc-i440fx-jammy-hpb`."""
     found = _FAMILY.match(machine)
     return found[0] if found else machine
+
+
+def _version(machine: str) -> tuple[int, ...]:
+    """Return the numbers in a machine type's version: `pc-i440fx-7.2` → 7, 2."""
+    return tuple(map(int, re.findall(r"\d{1,9}", machine.removeprefix(_family(machine)), re.ASCII)))
 
 
 def read_machine_types(capabilities: Element) -> Mapping[str, MachineTypes]:
