@@ -195,10 +195,17 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
     "libvirt-not-running": ("service-state-skew",),
     "nova-compute-not-running": ("service-state-skew",),
     "nova-compute-frozen": ("service-state-skew",),
-    "network-agent-not-running": ("network-agent-dead", "serving-agent-dead", "port-binding-bad"),
+    "network-agent-not-running": (
+        "network-agent-dead",
+        "serving-agent-dead",
+        "port-binding-bad",
+        "bridge-without-controller",
+    ),
     "daemon-frozen": ("network-agent-dead", "serving-agent-dead"),
     # No agent on the host does what neutron requests.
-    "network-agent-dead": ("port-binding-bad", "port-without-flows"),
+    "network-agent-dead": ("port-binding-bad", "port-without-flows", "bridge-without-controller"),
+    # The switch deleted the rules of all ports together with its controller.
+    "bridge-without-controller": ("port-without-flows", "port-binding-bad"),
     # The agent's bridge is gone with everything in it.
     "agent-bridge-missing": (
         "port-binding-bad",

@@ -93,6 +93,7 @@ PLACEHOLDERS: Mapping[str, str] = {
     "MAP": "name of the multipath map",
     "MISREAD": "path of the disk, if its two definitions have different formats",
     "MISSING": "path at which the file is missing",
+    "MIRROR": "name of the mirror in Open vSwitch",
     "MIGRATING": "id of the volume that cinder is migrating",
     "MODE": "change of the mode, such as a+x",
     "NAMESPACE": "name of the network namespace",
