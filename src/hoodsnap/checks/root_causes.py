@@ -225,6 +225,8 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
     "tap-missing-or-miswired": ("port-binding-bad", "port-without-flows"),
     # The agents still have the address that the port had before.
     "mac-chain-mismatch": ("port-without-flows", "dhcp-entry-missing", "info-cache-outdated"),
+    # The cache, the files and the rules of a port are compared with the addresses that it has left.
+    "port-address-lost": ("info-cache-lost", "info-cache-outdated", "xml-metadata-stale"),
     # What nova does not have in its cache cannot be compared in it, and nova writes its note of the
     # domain from it.
     "info-cache-lost": ("info-cache-outdated", "xml-metadata-stale"),
