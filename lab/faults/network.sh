@@ -297,3 +297,61 @@ fault fip-on-host vm-linux "the guest's floating IP is also on the host's bridge
 b_fip_on_host() { floating_ip | save fip; ip address add "$(saved fip)/32" dev br-ex; }
 c_fip_on_host() { ip -4 -brief address show dev br-ex | grep -q "$(saved fip)/32"; }
 f_fip_on_host() { ip address del "$(saved fip)/32" dev br-ex; }
+
+fault port-build vm-plain "the port's status is BUILD in neutron, as if the agent had stopped before its report" "nothing until neutron's agent starts again"
+b_port_build() { port_id | save port; row "update neutron.ports set status = 'BUILD' where id = '$(saved port)'"; }
+c_port_build() { port_is BUILD; }
+f_port_build() { row "update neutron.ports set status = 'ACTIVE' where id = '$(saved port)'"; }
+
+fault port-status-down vm-tenant "the port's status is DOWN in neutron, although its tap is wired" "nothing until neutron's agent starts again"
+b_port_status_down() { port_id | save port; row "update neutron.ports set status = 'DOWN' where id = '$(saved port)'"; }
+c_port_status_down() { port_is DOWN; }
+f_port_status_down() { row "update neutron.ports set status = 'ACTIVE' where id = '$(saved port)'"; }
+
+fault bridge-standalone - "the fail mode of br-int is standalone: without the agent it switches past neutron's rules" "nothing until neutron's agent starts again"
+b_bridge_standalone() { ovs-vsctl set-fail-mode br-int standalone; }
+c_bridge_standalone() { [ "$(ovs-vsctl get-fail-mode br-int)" = standalone ]; }
+f_bridge_standalone() { ovs-vsctl set-fail-mode br-int secure; }
+
+fault bridge-controller-gone - "the controller of br-int is removed, which deletes all of its rules" "nothing: the agent finds its switch dead, and waits"
+b_bridge_controller_gone() { ovs-vsctl del-controller br-int; }
+c_bridge_controller_gone() { [ -z "$(ovs-vsctl get-controller br-int)" ]; }
+has_its_rules() { ovs-ofctl -O OpenFlow13 dump-flows br-int table=60 | grep -q 'in_port='; }
+f_bridge_controller_gone() {
+  ! c_bridge_controller_gone || "$LAB_DIR/systemctl" restart neutron-openvswitch-agent
+  until_ok 60 has_its_rules || die "the agent did not write the rules of br-int again"
+}
+
+fault bridge-mirrored - "a mirror of br-int copies all packets to the device span0" "nothing"
+b_bridge_mirrored() {
+  ovs-vsctl add-port br-int span0 -- set Interface span0 type=internal -- --id=@p get Port span0 \
+    -- --id=@m create Mirror name=span select_all=true output_port=@p -- add Bridge br-int mirrors @m
+}
+c_bridge_mirrored() { ovs-vsctl --columns=name list Mirror | has span; }
+f_bridge_mirrored() {
+  ! c_bridge_mirrored || ovs-vsctl -- --id=@m get Mirror span -- remove Bridge br-int mirrors @m
+  ovs-vsctl --if-exists del-port br-int span0
+}
+
+fault port-address-lost vm-data "a row of neutron's database is deleted: the port has no address, the guest has it" "up to 2024.2, nova clears the address in its info cache within minutes"
+b_port_address_lost() {
+  port_id | save port
+  dump_rows neutron ipallocations "port_id='$(saved port)'" | save allocation.sql
+  row "delete from neutron.ipallocations where port_id='$(saved port)'"
+}
+c_port_address_lost() { [ "$(row "select count(*) from neutron.ipallocations where port_id='$(saved port)'")" = 0 ]; }
+f_port_address_lost() { "${MYSQL[@]}" neutron <"$S/allocation.sql"; }
+
+fault card-by-hand vm-linux "virsh attach-interface: the running guest has a second card, on a bridge of the host" "nothing until a hard reboot"
+b_card_by_hand() {
+  ip link add brlab0 type bridge
+  ip link set brlab0 up
+  virsh attach-interface "$u" bridge brlab0 --model virtio --mac 52:54:00:1a:b0:01 --live
+}
+c_card_by_hand() { virsh domiflist "$u" | has 52:54:00:1a:b0:01; }
+f_card_by_hand() {
+  ! c_card_by_hand || virsh detach-interface "$u" bridge --mac 52:54:00:1a:b0:01 --live
+  until_ok 30 no_card_by_hand || die "$I does not release the card"
+  ip link del brlab0
+}
+no_card_by_hand() { ! c_card_by_hand; }

@@ -126,6 +126,7 @@ def card_model_mismatch(guest: Guest, instance: Instance, domain: Domain) -> Pro
     Authority: nova's copy of the image's properties.
 
     Traps: Images without the property, for which nova decides. Passed-through cards have no model.
+    A card that was added by hand, which `port-guest-mismatch` reports.
     A server in rescue has the cards that the rescue image asks for.
 
     Next: Compare the domain with the property of the image:
@@ -153,8 +154,12 @@ def card_model_mismatch(guest: Guest, instance: Instance, domain: Domain) -> Pro
     wanted = instance.card_model
     if wanted is None:
         return
+    cached = known(lambda: instance.network_info)
+    own = None if cached is None else {vif.mac for vif in cached}
     for card in domain.xml.interfaces:
         if card.type in OF_THE_HOST or card.model is None:
+            continue
+        if own is not None and card.mac not in own and not NAME.fullmatch(card.target or ""):
             continue
         if card.model not in (wanted, MODELS.get(wanted)):
             name = card.target or card.mac or card.type

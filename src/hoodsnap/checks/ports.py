@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from hoodsnap.check import Problems, check, problem
+from hoodsnap.check import Problem, Problems, check, problem
+from hoodsnap.checks.port_addresses import lost
 from hoodsnap.checks.traps import (
     building,
     just_changed,
@@ -26,7 +27,7 @@ from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.domain.domain_xml import Interface
 from hoodsnap.facts.domain.state import ON
 from hoodsnap.facts.fact import UnheardError, known, text
-from hoodsnap.facts.host.tap import NAME
+from hoodsnap.facts.host.tap import NAME, Tap
 from hoodsnap.phrase import brief, counted, several
 
 BOUND_OTHERWISE = frozenset(["remote-managed", "baremetal", "smart-nic"])
@@ -180,15 +181,16 @@ def _left_bindings(port: Port) -> tuple[str, ...]:
 def port_binding_bad(
     guest: Guest, instance: Instance | None, ports: tuple[Port, ...] | None
 ) -> Problems:
-    """A port of the guest has no valid binding or is down, so no traffic passes.
+    """A port of the guest has no valid binding, is disabled, or is not ACTIVE in neutron.
 
-    No traffic passes a port that is not wired or administratively down (`admin_state_up`; a
+    Traffic passes only a port that is wired and not administratively down (`admin_state_up`; a
     warning). On a port that is not bound, a guest that runs may keep its network until its next
     start or move, or until the agent wires the host's ports again; after that it has none.
     `binding_failed` means that neutron found no way to bind the port: no agent on that host was
     alive, or its bridge mappings lack the network. nova keeps the failed binding in its info cache,
-    and a restart of nova-compute then puts the server into error. A port that is down although its
-    guest runs was bound but not wired by the agent.
+    and a restart of nova-compute then puts the server into error. A port that is down or in BUILD
+    although its guest runs was bound, but the agent did not report it as wired. If it is wired (a
+    warning), its guest has its network, but neutron does not tell hosts with tunnels where it is.
 
     Authority: neutron.
 
@@ -211,11 +213,18 @@ def port_binding_bad(
         openstack network agent show AGENT -c alive -c configuration
         openstack port set --host HOST UNBOUND_PORT
 
-    If the port is bound and DOWN although the agent is alive, the agent has removed its wiring.
-    Enabling or binding the port again does not bring it back. Compare the interfaces with the
-    port's id, and the port's rules:
+    If the port is DOWN or BUILD although its tap is wired (with a VLAN and rules, as the others),
+    neutron missed the report of the agent. Compare the tap with the others, and restart the agent,
+    which wires and reports all its ports again; guests keep their connections meanwhile:
 
-        ovs-vsctl --columns=name,ofport,error,external_ids list Interface
+        ovs-vsctl --columns=name,tag,other_config list Port
+        systemctl restart REWIRING
+
+    If the port is bound and DOWN although the agent is alive, the agent has removed its wiring.
+    Enabling or binding the port again does not bring it back. Compare the interface with the
+    port's id, and check the agent:
+
+        ovs-vsctl --columns=name,ofport,error,external_ids list Interface UNWIRED
         openstack network agent show WIRING_AGENT -c alive -c configuration
 
     Then, once the server's volumes and ports are confirmed to be right, plug the port in again: a
@@ -249,11 +258,10 @@ def port_binding_bad(
             severity = Severity.WARNING
             words = {**_NONE, "DISABLED_PORT": port.id}
             yield problem(headline, state, running, severity=severity, PORT=port.id, **words)
-        elif _should_be_wired(port) and port.status == "DOWN" and (running := _running(guest)):
-            state = says(port, id=port.id, status=port.status, host=port.host)
-            headline = f"{guest.title}'s {port.title} is DOWN in neutron, but the guest runs"
-            words = {**_NONE, "GUEST": guest.uuid, "WIRING_AGENT": _agent_of(guest)}
-            yield problem(headline, state, running, PORT=port.id, **words)
+        elif (
+            _should_be_wired(port) and port.status in UNWIRED and (running := _running(guest))
+        ):
+            yield _not_reported(guest, port, running)
     for vif in instance.network_info if instance is not None else ():
         if vif.type in NOT_BOUND and vif.id not in unbound:
             assert instance is not None  # noqa: S101 (else it has none)
@@ -264,9 +272,54 @@ def port_binding_bad(
         raise UnheardError(guest.unheard["neutron"])
 
 
+UNWIRED = frozenset(["DOWN", "BUILD"])
+"""Statuses of a port that its agent has not reported as wired. `BUILD`: the agent has asked for the
+port's details, and did not come to its report."""
+
+
+def _not_reported(guest: Guest, port: Port, running: Evidence) -> Problem:
+    """Return the problem of a running guest's port that neutron does not have as wired."""
+    state = says(port, id=port.id, status=port.status, host=port.host)
+    tap = _wired_tap(guest, port)
+    agent = _agent_of(guest)
+    if tap is None and port.status == "DOWN":
+        headline = f"{guest.title}'s {port.title} is DOWN in neutron, but the guest runs"
+        words = {**_NONE, "GUEST": guest.uuid, "WIRING_AGENT": agent, "UNWIRED": port.tap}
+        return problem(headline, state, running, PORT=port.id, **words)
+    wired = [says(tap, name=tap.name, tag=tap.tag, ofport=tap.ofport)] if tap is not None else []
+    what = f"its tap {tap.name} is wired" if tap is not None else "the guest runs"
+    return problem(
+        f"{guest.title}'s {port.title} is {port.status} in neutron, but {what}",
+        state,
+        *(wired or [running]),
+        severity=Severity.WARNING if tap is not None else None,
+        PORT=port.id,
+        **{**_NONE, "AGENT": agent, "REWIRING": "neutron-openvswitch-agent"},
+    )
+
+
+def _wired_tap(guest: Guest, port: Port) -> Tap | None:
+    """Return the port's tap if neutron's Open vSwitch agent has wired it: with its port's id, in a
+    VLAN, and with rules."""
+    host = guest.host
+    for tap in known(lambda: guest.taps) or ():
+        if tap.prefix != port.id[:PREFIX] or host is None:
+            continue
+        flows = host.network.flows.get(known(lambda: tap.ofport) or -1)  # noqa: B023
+        has_rules = flows is not None and bool(flows.tables)
+        has_tag = known(lambda: tap.tag is not None and not tap.is_dead)  # noqa: B023
+        is_on = known(lambda: tap.is_there and tap.up and not tap.error)  # noqa: B023
+        is_its = known(lambda: (tap.iface_id or "").lower() == port.id)  # noqa: B023
+        if has_rules and has_tag and is_on and is_its:
+            return tap
+    return None
+
+
 _NONE: Mapping[str, Any] = {
     "AGENT": "",
+    "REWIRING": "",
     "WIRING_AGENT": "",
+    "UNWIRED": "",
     "DISABLED_PORT": "",
     "UNBOUND_PORT": "",
     "GUEST": "",
@@ -363,7 +416,8 @@ def info_cache_lost(guest: Guest, instance: Instance, ports: tuple[Port, ...]) -
     known = {port.id: port for port in ports}
     for uuid, vif in noted.items():
         port = known.get(uuid)
-        if port is not None and set(port.addresses) != set(vif.addresses):
+        # port-address-lost reports an address that neutron has lost.
+        if port is not None and set(port.addresses) != set(vif.addresses) and not lost(instance, port):
             addresses = ", ".join(vif.addresses) or None
             yield problem(
                 f"{guest.title}'s port {brief(uuid)} has {several(vif.addresses) or 'no address'} "
@@ -407,10 +461,17 @@ def port_guest_mismatch(
         openstack port list --server UUID --long
         virsh domiflist NAME
 
-    If the guest has a card without a port of its own, remove the port from the server, which takes
+    If the guest has the card of a port that it does not have any more, remove the port from the server, which takes
     the card from the guest, and deletes the port if nova created it:
 
         openstack server remove port UUID LOST_PORT
+
+    If the card was added by hand (`virsh attach-interface`), no security group filters it, and the
+    list shows its bridge. Find out who added it, and whether the guest uses it. If nobody needs it,
+    take it from the running guest. A guest whose system does not release the card keeps it until
+    the server is stopped and started:
+
+        virsh detach-interface NAME ADDED_TYPE --mac ADDED_MAC --live
 
     If the server should have a port for which the guest has no card, check that nova lists the
     port's address. Then stop and start the server at a time that suits its owner: nova plugs a card
@@ -442,9 +503,11 @@ def port_guest_mismatch(
     for card in cards:
         if not any(_fits(card, port) for port in ports):
             others = [*_named_after(guest, card)]
+            added = not others and _is_added(guest, card)
             answer = guest.census["neutron"]
             none = hears(answer, "neutron", guest.uuid, port=None)
             has = "neutron has no port for it"
+            on = f" on {card.type} {card.source}" if added and card.source else ""
             if others:
                 owner = others[0].device_id
                 has = (
@@ -453,10 +516,12 @@ def port_guest_mismatch(
                 if owner == guest.uuid:
                     continue  # port-owner-lost reports it: the port is this server's
             yield problem(
-                f"{guest.title} runs with card {card.target or card.type} ({card.mac}), but {has}",
+                f"{guest.title} runs with card {card.target or card.type} ({card.mac}){on}, but {has}",
                 says(domain, interfaces=f"{card.target or card.type} {card.mac}"),
                 *([says(it, id=it.id, device_id=it.device_id) for it in others] or [none]),
-                LOST_PORT=others[0].id if others else _cached_port(guest, card),
+                LOST_PORT=others[0].id if others else "" if added else _cached_port(guest, card),
+                ADDED_TYPE=card.type if added else "",
+                ADDED_MAC=card.mac if added else "",
                 RESTARTED="",
             )
     if len(cards) < len(domain.xml.interfaces):
@@ -469,6 +534,8 @@ def port_guest_mismatch(
                 says(domain, macs=", ".join(domain.macs) or None),
                 severity=Severity.WARNING if domain.xml.interfaces else Severity.ERROR,
                 LOST_PORT="",
+                ADDED_TYPE="",
+                ADDED_MAC="",
                 RESTARTED=guest.uuid,
             )
 
@@ -548,6 +615,16 @@ def port_owner_lost(guest: Guest, cloud: Cloud, instance: Instance) -> Problems:
 def _fits(card: Interface, port: Port) -> bool:
     name = NAME.fullmatch(card.target or "")
     return card.mac == port.mac or (name is not None and name["prefix"] == port.id[:PREFIX])
+
+
+def _is_added(guest: Guest, card: Interface) -> bool:
+    """True if somebody else than nova gave the guest the card: it is named after no port, and nova
+    has no port with its address."""
+    if NAME.fullmatch(card.target or "") is not None or guest.instance is None:
+        return False
+    instance = guest.instance
+    cached = known(lambda: instance.network_info)
+    return cached is not None and card.mac not in {vif.mac for vif in cached}
 
 
 def _cached_port(guest: Guest, card: Interface) -> str | None:

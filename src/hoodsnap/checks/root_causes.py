@@ -195,10 +195,17 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
     "libvirt-not-running": ("service-state-skew",),
     "nova-compute-not-running": ("service-state-skew",),
     "nova-compute-frozen": ("service-state-skew",),
-    "network-agent-not-running": ("network-agent-dead", "serving-agent-dead", "port-binding-bad"),
+    "network-agent-not-running": (
+        "network-agent-dead",
+        "serving-agent-dead",
+        "port-binding-bad",
+        "bridge-without-controller",
+    ),
     "daemon-frozen": ("network-agent-dead", "serving-agent-dead"),
     # No agent on the host does what neutron requests.
-    "network-agent-dead": ("port-binding-bad", "port-without-flows"),
+    "network-agent-dead": ("port-binding-bad", "port-without-flows", "bridge-without-controller"),
+    # The switch deleted the rules of all ports together with its controller.
+    "bridge-without-controller": ("port-without-flows", "port-binding-bad"),
     # The agent's bridge is gone with everything in it.
     "agent-bridge-missing": (
         "port-binding-bad",
@@ -218,6 +225,8 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
     "tap-missing-or-miswired": ("port-binding-bad", "port-without-flows"),
     # The agents still have the address that the port had before.
     "mac-chain-mismatch": ("port-without-flows", "dhcp-entry-missing", "info-cache-outdated"),
+    # The cache, the files and the rules of a port are compared with the addresses that it has left.
+    "port-address-lost": ("info-cache-lost", "info-cache-outdated", "xml-metadata-stale"),
     # What nova does not have in its cache cannot be compared in it, and nova writes its note of the
     # domain from it.
     "info-cache-lost": ("info-cache-outdated", "xml-metadata-stale"),

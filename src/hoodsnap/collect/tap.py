@@ -70,6 +70,8 @@ def _ask_switch(recorder: Recorder) -> None:
         return  # one failure is enough: Open vSwitch is not installed, or access is denied
     _ask_table(recorder, "Port")
     bridges = [str(row.get("name")) for row in _rows(_ask_table(recorder, "Bridge"))]
+    _ask_table(recorder, "Controller")
+    _ask_table(recorder, "Mirror")
     _ask_first_tables(recorder, bridges)
     if "br-int" in bridges:
         _ask_flows(recorder, _rows(interfaces))
@@ -156,6 +158,7 @@ def _ask_namespaces(recorder: Recorder, seen: SeenNetworks | None) -> None:
         kind, _, uuid = name.partition("-")
         if kind == "qdhcp":
             _ask_leases(recorder, uuid)
+            _ask_inside(recorder, name, "cat /proc/net/udp", listeners)
         else:
             for command in ("iptables-save -t nat", "sysctl net.ipv4.ip_forward"):
                 _ask_inside(recorder, name, command)

@@ -12,7 +12,9 @@ OVS_COLUMNS = {
     "Interface": "_uuid,name,type,ofport,admin_state,link_state,external_ids,mac_in_use,mtu"
     ",ifindex,options,ingress_policing_rate,ingress_policing_burst,error",
     "Port": "_uuid,name,tag,trunks,interfaces,external_ids,other_config",
-    "Bridge": "_uuid,name,ports,datapath_type,fail_mode,external_ids",
+    "Bridge": "_uuid,name,ports,datapath_type,fail_mode,external_ids,controller,mirrors",
+    "Controller": "_uuid,target,is_connected",
+    "Mirror": "_uuid,name,select_all,select_src_port,select_dst_port,output_port,output_vlan",
 }
 """Columns that may be kept of each Open vSwitch table. `error` was added in 2.4."""
 
@@ -51,12 +53,12 @@ def tap_rules(text: str) -> str:
     return "".join(line for line in text.splitlines(keepends=True) if OF_A_TAP.search(line))
 
 
-_LISTENER = re.compile(r" {0,9}\d{1,9}: 0{1,32}:[0-9A-F]{4} 0{1,32}:0000 0A ")
-"""Line of /proc/net/tcp for a socket that listens on all addresses."""
+_LISTENER = re.compile(r" {0,9}\d{1,9}: 0{1,32}:[0-9A-F]{4} 0{1,32}:0000 (?:0A|07) ")
+"""Line of /proc/net/tcp or udp for a socket that listens on all addresses."""
 
 
 def listeners(text: str) -> str:
-    """Keep the heading of /proc/net/tcp and the sockets that listen on all addresses.
+    """Keep the heading of /proc/net/tcp or udp and the sockets that listen on all addresses.
 
     Other lines hold addresses of guests in hexadecimal.
     """

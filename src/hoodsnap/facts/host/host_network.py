@@ -10,6 +10,7 @@ from typing import Any
 
 from hoodsnap.bundle import Answer
 from hoodsnap.facts.fact import UnheardError, caught, is_true, text, value_of
+from hoodsnap.facts.host.bridge import Bridge, uuids
 from hoodsnap.facts.host.dhcp import DhcpHosts, read_dhcp_hosts
 from hoodsnap.facts.host.flow import FirstTable, PortFlows, read_first_tables, read_flows
 from hoodsnap.facts.host.namespace import (
@@ -141,6 +142,23 @@ class HostNetwork:
         return None
 
     @cached_property
+    def switch_bridges(self) -> Mapping[str, Bridge]:
+        """Name → bridge of Open vSwitch. Raises `UnheardError` if they were not collected."""
+        if isinstance(self.switch, UnheardError):
+            raise UnheardError(str(self.switch))
+        tables = {}
+        for table, answer in _tables(self.said).items():
+            try:
+                tables[table] = (_rows(answer, "Open vSwitch"), answer)
+            except Exception as error:
+                caught(error)
+        if "Bridge" not in tables:
+            raise UnheardError("Open vSwitch: its bridges were not collected")
+        rows, listing = tables["Bridge"]
+        names = ((text(row, "name") or "", row) for row in rows)
+        return {name: Bridge(name, row, listing, tables) for name, row in names}
+
+    @cached_property
     def dhcp(self) -> Mapping[str, DhcpHosts]:
         """Network id → the addresses that the DHCP server on this host gives out."""
         return read_dhcp_hosts(self.said)
@@ -180,19 +198,15 @@ def _read_switch(
     said: Mapping[str, Answer],
 ) -> tuple[Mapping[str, OvsInterface] | UnheardError, Answer | None]:
     """Return the interfaces of Open vSwitch by name, and the answer that lists them."""
-    tables = {}
-    for query, answer in said.items():
-        # An older Open vSwitch rejects the first query and answers a second, narrower one.
-        if (found := TABLE.fullmatch(query)) and (found[1] not in tables or answer.error is None):
-            tables[found[1]] = answer
+    tables = _tables(said)
     try:
         interfaces = _rows(tables.get("Interface"), "Open vSwitch")
     except UnheardError as reason:
         return reason, None
     ports = _heard(tables.get("Port"))
     bridges = _heard(tables.get("Bridge"))
-    port_of = {uuid: port for port in ports for uuid in _uuids(port.get("interfaces"))}
-    bridge_of = {uuid: row for row in bridges for uuid in _uuids(row.get("ports"))}
+    port_of = {uuid: port for port in ports for uuid in uuids(port.get("interfaces"))}
+    bridge_of = {uuid: row for row in bridges for uuid in uuids(row.get("ports"))}
     found_rows = {}
     for row in interfaces:
         port = port_of.get(_uuid(row))
@@ -202,6 +216,16 @@ def _read_switch(
             of = bridge.get("name") if bridge is not None else None
             found_rows[name] = OvsInterface(row, port, of if isinstance(of, str) else None)
     return found_rows, tables["Interface"]
+
+
+def _tables(said: Mapping[str, Answer]) -> dict[str, Answer]:
+    """Return table of Open vSwitch → the answer with its rows."""
+    tables: dict[str, Answer] = {}
+    for query, answer in said.items():
+        # An older Open vSwitch rejects the first query and answers a second, narrower one.
+        if (found := TABLE.fullmatch(query)) and (found[1] not in tables or answer.error is None):
+            tables[found[1]] = answer
+    return tables
 
 
 def _heard(answer: Answer | None) -> list[dict[str, object]]:
@@ -238,8 +262,3 @@ def _cell(cell: object) -> object:
 
 def _uuid(row: Mapping[str, object]) -> str:
     return str(row.get("_uuid"))
-
-
-def _uuids(cell: object) -> list[str]:
-    """Return the UUIDs in a cell; ovs-vsctl prints a set with one member as that member."""
-    return [str(item) for item in cell] if isinstance(cell, list) else [str(cell)]
