@@ -148,6 +148,7 @@ PLACEHOLDERS: Mapping[str, str] = {
     "STALE": "name of the domain, if its disk is newer than its saved memory",
     "STARTED": "UUID of the server, if it is not suspended",
     "STATE": "status that cinder should have: in-use, available or error",
+    "STOPPED": "process id, if a signal stopped the process",
     "STOPPED_SERVER": "UUID of each server, from the list before",
     "STORED": "target of the disk, if the next start has it too: vdb",
     "STATUS": "status of the migration: error or finished",
@@ -204,6 +205,7 @@ PLACEHOLDERS: Mapping[str, str] = {
     "RUNS": "UUID of the server, if it runs",
     "SURPLUS": "id of the row that has no attachment in cinder",
     "MAPPED": "UUID of the server, if nova has one row for the volume",
+    "TRACER": "process id of the debugger, if one stopped the process",
     "TRANSIENT_DOMAIN": "name of the domain, if the running guest has a transient disk",
     "IMAGE_FORMAT": "format of the image in glance: raw or qcow2",
 }
