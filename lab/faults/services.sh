@@ -50,6 +50,13 @@ f_l3_agent_silent() {
   until_ok 60 eval '! l3_agent_died'
 }
 
+beam() { pgrep -x beam.smp | head -1; }
+reports_again() { [ "$(row "select count(*) from neutron.agents where heartbeat_timestamp < utc_timestamp() - interval 70 second and host = '$LAB_HOST'")" = 0 ] && [ "$(row "select count(*) from nova.services where last_seen_up < utc_timestamp() - interval 50 second and \`binary\`='nova-compute' and deleted=0")" = 0 ]; }
+fault queue-frozen - "RabbitMQ hangs (SIGSTOP): connected, but answers nothing" "all services of the host go down after a minute, while their processes run"
+b_queue_frozen() { kill -STOP "$(beam)"; }
+c_queue_frozen() { grep -q '^State:.*T' "/proc/$(beam)/status"; }
+f_queue_frozen() { kill -CONT "$(beam)"; until_ok 120 reports_again; }
+
 fault placement-down - "placement-api is stopped" "boots, resizes and inventory updates fail"
 b_placement_down() { stop placement-api; }
 c_placement_down() { ! alive placement-api; }

@@ -14,8 +14,8 @@ from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.fact import UnheardError, known
-from hoodsnap.facts.host.instances_directory import is_base
 from hoodsnap.facts.host.hypervisor import CAPABILITIES
+from hoodsnap.facts.host.instances_directory import is_base
 from hoodsnap.facts.quantity import is_address
 from hoodsnap.phrase import counted, several
 

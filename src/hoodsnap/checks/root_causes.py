@@ -199,6 +199,15 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
     "nova-compute-frozen": ("service-state-skew",),
     "network-agent-not-running": ("network-agent-dead", "serving-agent-dead", "port-binding-bad"),
     "daemon-frozen": ("network-agent-dead", "serving-agent-dead"),
+    # The host has lost the message queue, through which all of these report.
+    "services-silent-together": (
+        "service-state-skew",
+        "network-agent-dead",
+        "serving-agent-dead",
+        "port-binding-bad",
+        "dhcp-entry-missing",
+        "floating-ip-not-translated",
+    ),
     # No agent on the host does what neutron requests.
     "network-agent-dead": ("port-binding-bad", "port-without-flows"),
     # The agent's bridge is gone with everything in it.
