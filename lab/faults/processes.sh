@@ -12,6 +12,11 @@ b_qemu_stopped() { kill -STOP "$(qpid)"; }
 c_qemu_stopped() { grep -q '^State:.*T' "/proc/$(qpid)/status"; }
 f_qemu_stopped() { kill -CONT "$(qpid)"; }
 
+fault qemu-traced vm-tenant "a debugger that nobody ended holds the guest's qemu: process in state t, kill -CONT has no effect" "nothing; libvirt still reports running"
+b_qemu_traced() { start fault-qemu-traced root /usr/bin/python3 "$LAB_DIR/trace.py" "$(qpid)"; sleep 1; }
+c_qemu_traced() { grep -q '^State:.*t' "/proc/$(qpid)/status"; }
+f_qemu_traced() { kill_now fault-qemu-traced; rm -f "$RUN"/fault-qemu-traced.*; }
+
 files_of() { find "/proc/$1/fd" -mindepth 1 | wc -l; }
 files_limit_of() { awk '/^Max open files/ { print $4 }' "/proc/$1/limits"; }
 limit_files() { # PID FILES: as the account of the process, because root in a container may not

@@ -50,6 +50,13 @@ f_l3_agent_silent() {
   until_ok 60 eval '! l3_agent_died'
 }
 
+beam() { pgrep -x beam.smp | head -1; }
+reports_again() { [ "$(row "select count(*) from neutron.agents where heartbeat_timestamp < utc_timestamp() - interval 70 second and host = '$LAB_HOST'")" = 0 ] && [ "$(row "select count(*) from nova.services where last_seen_up < utc_timestamp() - interval 50 second and \`binary\`='nova-compute' and deleted=0")" = 0 ]; }
+fault queue-frozen - "RabbitMQ hangs (SIGSTOP): connected, but answers nothing" "all services of the host go down after a minute, while their processes run"
+b_queue_frozen() { kill -STOP "$(beam)"; }
+c_queue_frozen() { grep -q '^State:.*T' "/proc/$(beam)/status"; }
+f_queue_frozen() { kill -CONT "$(beam)"; until_ok 120 reports_again; }
+
 fault placement-down - "placement-api is stopped" "boots, resizes and inventory updates fail"
 b_placement_down() { stop placement-api; }
 c_placement_down() { ! alive placement-api; }
@@ -89,6 +96,24 @@ fault conf-address - "my_ip in nova.conf was changed, and nova-compute was not r
 b_conf_address() { save nova.conf </etc/nova/nova.conf; conf_set my_ip 192.0.2.77; }
 c_conf_address() { grep -q '^my_ip *= *192.0.2.77' /etc/nova/nova.conf; }
 f_conf_address() { cat "$S/nova.conf" >/etc/nova/nova.conf; }
+
+compute_conf=/etc/nova/nova-compute.conf
+keep_compute_conf() { stat -c '%U:%G %a' "$compute_conf" | save mode; save conf <"$compute_conf"; }
+give_compute_conf() { local owner mode; read -r owner mode <"$S/mode"; cat "$S/conf" >"$compute_conf"; chown "$owner" "$compute_conf"; chmod "$mode" "$compute_conf"; }
+fault conf-closed - "nova-compute.conf belongs to root with mode 600, and nova-compute was not restarted" "nothing; its next start fails"
+b_conf_closed() { keep_compute_conf; chown root:root "$compute_conf"; chmod 600 "$compute_conf"; }
+c_conf_closed() { [ "$(stat -c '%G %a' "$compute_conf")" = "root 600" ]; }
+f_conf_closed() { give_compute_conf; }
+
+fault conf-broken-line - "nova-compute.conf has a line without = (a merge conflict), and nova-compute was not restarted" "nothing; its next start fails"
+b_conf_broken_line() { keep_compute_conf; echo '<<<<<<< HEAD' >>"$compute_conf"; }
+c_conf_broken_line() { grep -q '^<<<<<<<' "$compute_conf"; }
+f_conf_broken_line() { give_compute_conf; }
+
+fault conf-virt-type - "virt_type in nova-compute.conf was changed to kvm, and nova-compute was not restarted" "nothing; the next stop and start of a guest fails"
+b_conf_virt_type() { keep_compute_conf; sed -i 's/^virt_type *=.*/virt_type = kvm/' "$compute_conf"; }
+c_conf_virt_type() { grep -q '^virt_type = kvm' "$compute_conf"; }
+f_conf_virt_type() { give_compute_conf; }
 
 fault conf-listen - "vnc server_listen in nova.conf was changed while guests run" "guests keep the old address until they are defined again"
 b_conf_listen() { save nova.conf </etc/nova/nova.conf; conf_set server_listen 192.0.2.78; }

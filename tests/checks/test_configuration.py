@@ -2,9 +2,99 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from tests.checks.test_host import option
 from tests.conftest import RecordedHost
+
+from hoodsnap.bundle import Answer
+
+FILES = ("/etc/nova/nova.conf", "/etc/nova/nova-compute.conf")
+
+
+def folder(path: str, **other: Any) -> dict[str, Any]:
+    return {"path": path, "uid": 0, "gid": 0, "mode": "755", **other}
+
+
+def examine(host: RecordedHost, **own: Any) -> None:
+    """Add an answer about nova-compute's files; `own`: fields of the second one."""
+    above = [folder("/"), folder("/etc"), folder("/etc/nova", uid=116, gid=116, mode="750")]
+    row = {"uid": 0, "gid": 116, "mode": "640", "folders": above}
+    first = {"path": FILES[0], **row, "sets": ["libvirt.virt_type", "DEFAULT.my_ip"]}
+    second = {"path": FILES[1], **row, "sets": ["libvirt.virt_type"], **own}
+    raw = host.last("host", "/etc/nova/nova.conf").model_dump(exclude={"value", "error", "query"})
+    value = {"reader": {"uid": 116, "gids": [64, 116]}, "files": [first, second]}
+    host.add(Answer(**raw, query=f"stat -L {' '.join(FILES)}", value=value))
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        {},
+        {"uid": 116, "gid": 0, "mode": "400"},
+        {"gid": 64},
+        {"gid": 0, "mode": "644"},
+        {"gid": 0, "mode": "600", "acl": True},
+        {"refused": "not followed: /etc/nova belongs to uid 7", "uid": None},
+        {"folders": []},
+    ],
+)
+def test_nova_can_read_its_configuration(host: RecordedHost, own: dict[str, Any]) -> None:
+    examine(host, **own)
+
+    assert host.findings() == []
+
+
+def test_nova_conf_unusable(host: RecordedHost) -> None:
+    examine(host, gid=0, mode="600")
+
+    assert host.findings() == [
+        "nova-conf-unusable: nova-compute.conf reports mode = 600, uid = 0, gid = 0"
+    ]
+    assert host.headlines() == [
+        f"nova's account on vm can't read {FILES[1]}: nova-compute's next start fails"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("own", "headline"),
+    [
+        (
+            {"folders": [folder("/etc/nova", mode="700")]},
+            f"nova's account on vm can't read {FILES[1]}, as /etc/nova is closed to it: "
+            "nova-compute's next start fails",
+        ),
+        (
+            {"error": {"line": 7, "message": "No ':' or '=' found in assignment"}},
+            f"Line 7 of {FILES[1]} on vm is none that nova can read "
+            "(No ':' or '=' found in assignment): nova-compute's next start fails",
+        ),
+        (
+            {"absent": True},
+            f"{FILES[1]}, which nova-compute on vm reads, does not exist: nova-compute's next "
+            "start fails",
+        ),
+    ],
+)
+def test_nova_conf_unusable_because_of(
+    host: RecordedHost, own: dict[str, Any], headline: str
+) -> None:
+    examine(host, **own)
+
+    assert host.headlines() == [headline]
+
+
+def test_an_option_is_named_with_the_file_that_decides_it(host: RecordedHost) -> None:
+    examine(host)
+    option(host, "libvirt", virt_type="kvm")
+    option(host, "DEFAULT", my_ip="192.0.2.77")
+
+    found = {one.check.name: one for one in host.report().findings}
+    applied, wrong = found["nova-conf-not-applied"], found["nova-conf-wrong"]
+    assert applied.title.startswith("nova-compute.conf of host vm has virt_type kvm, but ")
+    assert applied.names["NOVA_CONF"] == FILES[1]
+    assert wrong.title.startswith("nova.conf of host vm has my_ip 192.0.2.77, ")
 
 
 def test_nova_conf_not_applied(host: RecordedHost) -> None:
@@ -95,3 +185,20 @@ def test_nova_conf_not_applied_to_the_kind_of_virtualization(host: RecordedHost)
     [headline] = [line for line in host.headlines() if "virt_type" in line]
     assert headline.startswith("nova.conf of host vm has virt_type kvm, but ")
     assert headline.endswith(" have a domain of type qemu")
+
+
+def test_kvm_is_configured_on_a_host_without_it(host: RecordedHost) -> None:
+    option(host, "libvirt", virt_type="kvm")
+    offered = host.last("libvirt", "virsh capabilities").value
+    host.set("libvirt", "virsh capabilities", offered.replace("<domain type='kvm'/>", ""))
+
+    assert "nova.conf of host vm has virt_type kvm, but libvirt there offers only qemu" in (
+        host.headlines()
+    )
+
+
+def test_kvm_is_configured_on_a_host_with_it(host: RecordedHost) -> None:
+    option(host, "libvirt", virt_type="kvm")
+
+    [headline] = host.headlines()
+    assert "have a domain of type qemu" in headline

@@ -28,6 +28,11 @@ def test_nova_compute_frozen() -> None:
     ("fields", "words"),
     [
         ({"state": "T"}, "stopped by a signal (state T)"),
+        ({"state": "t"}, "stopped by a debugger (state t)"),
+        (
+            {"state": "t", "tracer": 7, "tracer_name": "gdb"},
+            "stopped by gdb (PID 7, state t)",
+        ),
         ({"frozen": True}, "paused with its container (frozen control group)"),
         ({"state": "D", "switches": 7}, "waiting for a device that does not answer (state D)"),
     ],
@@ -40,7 +45,16 @@ def test_daemon_frozen(served: RecordedHost, fields: dict[str, Any], words: str)
     assert line.endswith(f") is {words}")
 
 
-@pytest.mark.parametrize("state", ["T", "D"])
+def test_a_signal_does_not_continue_a_daemon_that_a_debugger_has_stopped(
+    served: RecordedHost,
+) -> None:
+    alter(served, "libvirtd", state="t", tracer=7, tracer_name="gdb")
+
+    [finding] = served.report().findings
+    assert (finding.names["TRACER"], finding.names["STOPPED"]) == ("7", "")
+
+
+@pytest.mark.parametrize("state", ["T", "t", "D"])
 def test_a_state_that_lasts_for_a_moment_is_normal(served: RecordedHost, state: str) -> None:
     alter(served, "virtlogd", looks=1, state=state, switches=7)
 

@@ -104,6 +104,21 @@ def test_qemu_monitor_dead(host: RecordedHost) -> None:
     ]
 
 
+def test_qemu_monitor_dead_by_a_debugger(host: RecordedHost) -> None:
+    pid = host.pid("vm-plain")
+    _kernel_state(host, "vm-plain", "t")
+    host.edit("kernel", f"/proc/{pid}/status", "TracerPid:\t0", "TracerPid:\t77")
+    raw = host.last("kernel", f"/proc/{pid}/stat").model_dump(exclude={"value", "error", "query"})
+    host.add(Answer(**raw, query="cat /proc/77/comm", value="gdb\n"))
+
+    assert host.headlines() == [
+        f"vm-plain's QEMU (PID {pid}) is stopped by gdb (PID 77, state t), but its domain is "
+        "running (unpaused)",
+    ]
+    [finding] = host.report().findings
+    assert (finding.names["TRACER"], finding.names["STOPPED"]) == ("77", "")
+
+
 @pytest.mark.parametrize(("state", "severity"), [("D", "error"), ("S", "warning")])
 def test_qemu_monitor_dead_if_libvirts_query_timed_out(
     host: RecordedHost, state: str, severity: str

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tests.collect.conftest import until
 
 from hoodsnap.collect.configuration import NovaConf, read_nova_conf
-from hoodsnap.collect.oslo_config import LONGEST, parse, substituted
+from hoodsnap.collect.oslo_config import LONGEST, first_error, parse, substituted
 from hoodsnap.collect.trusted.service import service
 from hoodsnap.keep.nova_conf import Configuration, kept
 
@@ -162,6 +162,8 @@ json.dump(found, sys.stdout)
     accepted = [
         (text, want) for text, want in zip(texts, expected, strict=True) if want is not None
     ]
+    for text, want in zip(texts, expected, strict=True):
+        assert (first_error(text.splitlines(keepends=True)) is None) == (want is not None), text
     assert len(accepted) > 1000
     for text, want in accepted:
         assert parsed(text) == want, text

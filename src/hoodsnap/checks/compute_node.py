@@ -442,7 +442,7 @@ def compute_node_outdated(host: Host) -> Problems:
         virsh nodeinfo
         virsh version
         openstack resource provider inventory list PROVIDER
-        grep -E '^(my_ip|.*_allocation_ratio|reserved_host)' /etc/nova/nova.conf
+        grep -E '^(my_ip|.*_allocation_ratio|reserved_host)' /etc/nova/nova*.conf
 
     Check that nova-compute updates the record, and that no error stops it:
 
@@ -567,8 +567,8 @@ def _address(host: Host, node: ComputeNode) -> Iterator[Difference]:
         return  # nova-compute must not be restarted with it; nova-conf-wrong reports it
     if own and re.fullmatch(r"[0-9a-fA-F.:]+", its) and not _is_same_address(own, its):
         yield (
-            f"Compute node {_node_name(node)} has address {own} in nova, but nova.conf of host "
-            f"{host.name} has my_ip {its}",
+            f"Compute node {_node_name(node)} has address {own} in nova, but "
+            f"{host.file_name_of('DEFAULT', 'my_ip')} of host {host.name} has my_ip {its}",
             derives(node, "host_ip", host_ip=own),
             _conf(host, "DEFAULT.my_ip", my_ip=its),
         )
@@ -586,7 +586,7 @@ def _conf(host: Host, place: str, **values: object) -> Evidence:
     answer = host.bundle.last("host", "/etc/nova/nova.conf", host.name)
     if answer is None:
         raise UnheardError("nova.conf was not collected")
-    return hears(answer, "nova.conf", place, **values)
+    return hears(answer, host.file_name_of(*place.split(".", 1)), place, **values)
 
 
 def _inventory(host: Host, node: ComputeNode) -> Iterator[Difference]:
@@ -691,16 +691,17 @@ def _ratios(host: Host, node: ComputeNode) -> Iterator[Difference]:
         if inventory is None:
             continue
         wanted, own = _number(host.option("DEFAULT", option)), _number(node.raw.get(option))
+        file = host.file_name_of("DEFAULT", option)
         if wanted and abs(wanted - inventory.ratio) > 0.001:
             yield (
                 f"Placement has {name} of compute node {_node_name(node)} with ratio "
-                f"{inventory.ratio:g}, but nova.conf of host {host.name} has {option} {wanted:g}",
+                f"{inventory.ratio:g}, but {file} of host {host.name} has {option} {wanted:g}",
                 _offered(host, name, inventory),
                 _conf(host, f"DEFAULT.{option}", **{option: wanted}),
             )
         elif wanted and own and abs(wanted - own) > 0.001:
             yield (
-                f"Compute node {_node_name(node)} has {option} {own:g} in nova, but nova.conf of "
+                f"Compute node {_node_name(node)} has {option} {own:g} in nova, but {file} of "
                 f"host {host.name} has {wanted:g}",
                 derives(node, option, **{option: own}),
                 _conf(host, f"DEFAULT.{option}", **{option: wanted}),

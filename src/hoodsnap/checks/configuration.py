@@ -14,6 +14,7 @@ from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.fact import UnheardError, known
+from hoodsnap.facts.host.hypervisor import CAPABILITIES
 from hoodsnap.facts.host.instances_directory import is_base
 from hoodsnap.facts.quantity import is_address
 from hoodsnap.phrase import counted, several
@@ -72,7 +73,7 @@ def nova_conf_not_applied(host: Host, cloud: Cloud) -> Problems:
 
     Next: Compare nova.conf with the definitions of the guests, and check when nova-compute started:
 
-        grep -n -E 'OPTION' /etc/nova/nova.conf
+        grep -n -E 'OPTION' NOVA_CONF
         virsh dumpxml UUID
         ps -o pid,lstart,args -C nova-compute
 
@@ -239,37 +240,43 @@ def _told(
     titles = several(dict.fromkeys(made.guest.title for made in others))
     answer = host.bundle.last("host", "/etc/nova/nova.conf", host.name)
     assert answer is not None  # noqa: S101 (its option was read)
+    file = host.file_of(section, option)
     count = counted(len({made.guest.uuid for made in others}), "guest")
     yield problem(
-        f"nova.conf of host {host.name} has {option} {wanted}, but {count} ({titles}) "
+        f"{_name(file)} of host {host.name} has {option} {wanted}, but {count} ({titles}) "
         f"{'has' if count.startswith('1 ') else 'have'} {what} {values}",
-        hears(answer, "nova.conf", f"{section}.{option}", **{option: wanted}),
+        hears(answer, _name(file), f"{section}.{option}", **{option: wanted}),
         *(made.evidence for made in others[:SHOWN]),
         severity=severity,
         OPTION=option,
+        NOVA_CONF=file,
         UUID=others[0].guest.uuid,
     )
 
 
 @check(Severity.WARNING)
 def nova_conf_wrong(host: Host) -> Problems:
-    """nova.conf names an address that the host does not have, or a value that nova does not know.
+    """nova.conf names an address that the host does not have, or a value that can't work there.
 
-    With a value that it does not know, nova-compute refuses its next start. With an address of
+    With a value that it does not know, nova-compute refuses its next start. With virt_type kvm on a
+    host without KVM (a machine without `/dev/kvm`: virtualization is switched off in the firmware,
+    or the host is a VM itself), no guest starts. With an address of
     another host, live migrations to this host end on the other one or fail, new consoles do not
     start, and volumes are exported to the wrong address. A deployment tool with a wrong variable,
     or a host that got new addresses, leaves such a file; the running nova-compute still has the old
     values.
 
-    Authority: The kernel, for the host's addresses.
+    Authority: The kernel, for the host's addresses; libvirt, for the types of guests.
 
     Traps: Host names are not resolved. An address that the host had only while another network was
     up. An address that is translated in between is on no device of the host.
 
     Next: Compare the option with the host's addresses:
 
-        grep -n -E 'OPTION' /etc/nova/nova.conf
+        grep -n -E 'OPTION' NOVA_CONF
         ip -brief address
+        virsh capabilities
+        ls -l /dev/kvm
         ps -o pid,lstart,args -C nova-compute
 
     Then, while nova-compute is stopped, correct the option; a deployment tool would write it again,
@@ -285,24 +292,138 @@ def nova_conf_wrong(host: Host) -> Problems:
     for (section, option), choices in CHOICES.items():
         value = host.option(section, option)
         if value and value not in choices and answer is not None:
+            file = host.file_of(section, option)
             yield problem(
-                f"nova.conf of host {host.name} has {option} {value}, which nova does not know",
-                hears(answer, "nova.conf", f"{section}.{option}", **{option: value}),
+                f"{_name(file)} of host {host.name} has {option} {value}, which nova does not know",
+                hears(answer, _name(file), f"{section}.{option}", **{option: value}),
                 OPTION=option,
+                NOVA_CONF=file,
             )
+    yield from _without_kvm(host)
     there = host.network.addresses
     if there is None or answer is None:
         raise UnheardError("the host's addresses were not collected")
     for section, option in OF_THE_HOST:
         value = host.option(section, option)
         if is_foreign(host, value):
+            file = host.file_of(section, option)
             yield problem(
-                f"nova.conf of host {host.name} has {option} {value}, which is no address of the "
-                "host",
-                hears(answer, "nova.conf", f"{section}.{option}", **{option: value}),
+                f"{_name(file)} of host {host.name} has {option} {value}, which is no address of "
+                "the host",
+                hears(answer, _name(file), f"{section}.{option}", **{option: value}),
                 hears(there[1], "network", value, address=None),
                 OPTION=option,
+                NOVA_CONF=file,
             )
+
+
+@check(Severity.WARNING)
+def nova_conf_unusable(host: Host) -> Problems:
+    """nova-compute can't read its configuration: its next start fails.
+
+    nova-compute reads its configuration when it starts, as its own account (nova), and ends if a
+    file is missing, closed to that account, or has a line that is no option, section or comment. A
+    running nova-compute notices nothing. A file that root edited with a new mode, or a deployment
+    tool that stopped half way, leaves such a file; the next update or restart of the host brings
+    the fault to light.
+
+    Authority: The files, for the next start.
+
+    Traps: An access control list may let the account in, so a file with one is not judged. A value
+    that nova does not know is nova-conf-wrong's.
+
+    Next: Check the owners and modes of the files and of the folders above them, and the line that
+    the finding names:
+
+        namei -l NOVA_CONF
+        grep -n '' NOVA_CONF
+        ps -o pid,user,lstart,args -C nova-compute
+
+    If the account may not read the file, give the file back to the account's group, which keeps
+    its passwords from others:
+
+        chgrp NOVA_GROUP CLOSED_CONF
+        chmod g=r,o= CLOSED_CONF
+
+    If a folder is closed to it, open the folder:
+
+        chmod g+x,o+x CLOSED_FOLDER
+
+    If a line is wrong, correct the line. If a file is missing, restore the file from the deployment
+    tool. nova-compute need not be restarted if it runs.
+
+    It worked if the account can read the file, and hoodsnap reports no error in it:
+
+        namei -l NOVA_CONF
+        grep -n '' NOVA_CONF
+
+    Not yet: Do not restart nova-compute before it can read its configuration.
+
+    Source: oslo.config, cfg.py `ConfigFilesPermissionDeniedError`, `ConfigFilesNotFoundError`,
+    iniparser.py `ParseError`.
+    """
+    files = host.configuration_files
+    for file in files.listed:
+        if files.answer is None:
+            return
+        names = {"NOVA_CONF": file.path, "CLOSED_CONF": "", "NOVA_GROUP": "", "CLOSED_FOLDER": ""}
+        start = "nova-compute's next start fails"
+        if file.is_absent:
+            yield problem(
+                f"{file.path}, which nova-compute on {host.name} reads, does not exist: {start}",
+                hears(files.answer, _name(file.path), file.path, exists=False),
+                **names,
+            )
+        if (closed := file.barrier) is not None:
+            names |= _opening(closed.path, file.path)
+            what = "" if closed.path == file.path else f", as {closed.path} is closed to it"
+            yield problem(
+                f"nova's account on {host.name} can't read {file.path}{what}: {start}",
+                hears(files.answer, _name(file.path), closed.path, mode=closed.mode).and_so(
+                    uid=closed.uid, gid=closed.gid
+                ),
+                **names,
+            )
+        elif file.error is not None:
+            line, reason = file.error
+            yield problem(
+                f"Line {line} of {file.path} on {host.name} is none that nova can read "
+                f"({reason}): {start}",
+                hears(files.answer, _name(file.path), f"line {line}", error=reason),
+                **names,
+            )
+
+
+def _opening(closed: str, file: str) -> dict[str, str]:
+    """Return the placeholders of the advice that opens a file, or a folder above it."""
+    if closed == file:
+        return {"CLOSED_CONF": file, "NOVA_GROUP": "nova"}
+    return {"CLOSED_FOLDER": closed}
+
+
+def _name(path: str) -> str:
+    """Return the name by which a finding calls a configuration file."""
+    return path.rpartition("/")[2]
+
+
+def _without_kvm(host: Host) -> Iterator[Problem]:
+    """Yield the problem that the host can't run guests of type kvm, which nova would define."""
+    answer = host.bundle.last("host", "/etc/nova/nova.conf", host.name)
+    if host.option("libvirt", "virt_type") != "kvm" or answer is None:
+        return
+    types = known(lambda: host.hypervisor.guest_types)
+    capabilities = host.hypervisor.answer("libvirt", CAPABILITIES)
+    if not types or "kvm" in types or capabilities is None:
+        return
+    file = host.file_of("libvirt", "virt_type")
+    yield problem(
+        f"{_name(file)} of host {host.name} has virt_type kvm, but libvirt there offers only "
+        f"{several(sorted(types))}",
+        hears(answer, _name(file), "libvirt.virt_type", virt_type="kvm"),
+        hears(capabilities, "libvirt", "/capabilities/guest/arch/domain", types=sorted(types)),
+        OPTION="virt_type",
+        NOVA_CONF=file,
+    )
 
 
 def is_foreign(host: Host, value: str) -> bool:

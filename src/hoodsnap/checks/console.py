@@ -151,7 +151,7 @@ def vnc_port_conflict_or_exposed(
 
         virsh domdisplay --all NAME
         ss -ltnp | grep PID
-        grep ^server_listen /etc/nova/nova.conf
+        grep ^server_listen /etc/nova/nova*.conf
 
     Then bind the console to an internal address or enable TLS for it. A running guest keeps the
     settings that it was started with.

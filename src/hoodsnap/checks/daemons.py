@@ -39,9 +39,10 @@ def nova_compute_frozen(host: Host) -> Problems:
     Authority: The kernel, for the state of the process.
 
     Traps: A process waits for its disk for moments: it counts only if it did not run at all between
-    two looks, seconds apart. A debugger stops a process as long as it is attached.
+    two looks, seconds apart. A debugger stops a process as long as it is attached: gcore and pstack
+    for moments, gdb until its user detaches it.
 
-    Next: Check the process: state T was stopped by a signal or a debugger, D waits for a device,
+    Next: Check the process: state T was stopped by a signal, t by a debugger, D waits for a device,
     and WCHAN is the place in the kernel:
 
         ps -o pid,stat,lstart,wchan:24,args -p DAEMON
@@ -51,9 +52,18 @@ def nova_compute_frozen(host: Host) -> Problems:
     If its container is paused, continue the container. If it waits for a device (D), mend the disk
     or the NFS server; it continues by itself, and can't be ended before.
 
-    If it was stopped (T), let it continue:
+    If a debugger has stopped it (t), no signal lets it continue. Find out who uses the debugger:
 
-        kill -CONT DAEMON
+        ps -ww -o pid,user,tty,lstart,args -p TRACER
+
+    Then ask its user to detach (`detach` and `quit` in gdb), or end the debugger, which lets the
+    daemon continue:
+
+        kill TRACER
+
+    If it was stopped by a signal (T), let it continue:
+
+        kill -CONT STOPPED
 
     It worked if the state is S or R, and nova lists a report (Updated At) of the last ten seconds:
 
@@ -79,9 +89,10 @@ def daemon_frozen(host: Host) -> Problems:
     Authority: The kernel, for the state of the process.
 
     Traps: A process waits for its disk for moments: it counts only if it did not run at all between
-    two looks, seconds apart. A debugger stops a process as long as it is attached.
+    two looks, seconds apart. A debugger stops a process as long as it is attached: gcore and pstack
+    for moments, gdb until its user detaches it.
 
-    Next: Check the process: state T was stopped by a signal or a debugger, D waits for a device,
+    Next: Check the process: state T was stopped by a signal, t by a debugger, D waits for a device,
     and WCHAN is the place in the kernel:
 
         ps -o pid,stat,lstart,wchan:24,args -p DAEMON
@@ -91,9 +102,18 @@ def daemon_frozen(host: Host) -> Problems:
     If its container is paused, continue the container. If it waits for a device (D), mend the disk
     or the NFS server; it continues by itself, and can't be ended before.
 
-    If it was stopped (T), let it continue:
+    If a debugger has stopped it (t), no signal lets it continue. Find out who uses the debugger:
 
-        kill -CONT DAEMON
+        ps -ww -o pid,user,tty,lstart,args -p TRACER
+
+    Then ask its user to detach (`detach` and `quit` in gdb), or end the debugger, which lets the
+    daemon continue:
+
+        kill TRACER
+
+    If it was stopped by a signal (T), let it continue:
+
+        kill -CONT STOPPED
 
     It worked if the state is S or R:
 
@@ -281,11 +301,23 @@ def _frozen(host: Host, name: str) -> Iterator[Problem]:
     if condition in (Condition.RUNNING, Condition.MISSING) or daemon is None:
         return
     evidence = hears(host.daemons.census, "daemons", name, daemon=name, pid=daemon.pid)
+    evidence = evidence.and_so(state=condition.value)
+    words, tracer, stopped = str(condition), "", ""
+    if condition is Condition.STOPPED:
+        stopped = str(daemon.pid)
+    if condition is Condition.TRACED or (condition is Condition.STOPPED and daemon.tracer):
+        tracer, stopped = str(daemon.tracer) if daemon.tracer else None, ""
+        program = daemon.tracer_name or "a debugger"
+        number = f"PID {tracer}, " if tracer else ""
+        words = f"stopped by {program} ({number}state {daemon.state})"
+        evidence = evidence.and_so(tracer=daemon.tracer)
     yield problem(
-        f"{name} on {host.name} (process {daemon.pid}) is {condition}",
-        evidence.and_so(state=condition.value),
+        f"{name} on {host.name} (process {daemon.pid}) is {words}",
+        evidence,
         severity=Severity.ERROR if name == SWITCH else None,
         DAEMON=daemon.pid,
+        TRACER=tracer,
+        STOPPED=stopped,
     )
 
 

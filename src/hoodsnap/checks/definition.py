@@ -382,14 +382,14 @@ def disks_outside_instances_path(guest: Guest, host: Host, domain: Domain) -> Pr
 
     Next: Compare the option with the disks, and look into both folders:
 
-        grep -E '^ *(instances_path|state_path)' /etc/nova/nova.conf
+        grep -E '^ *(instances_path|state_path)' /etc/nova/nova*.conf
         virsh domblklist --details NAME
         ls -ld FOLDER WANTED
 
     Check whether nova-compute has read the changed file: if it started before the file was
     written, it still uses the old folder, and nothing fails until its next start:
 
-        ls -l --full-time /etc/nova/nova.conf
+        ls -l --full-time /etc/nova/nova*.conf
         ps -C nova-compute -o lstart,cmd
 
     Find out which folder is the right one, and who changed the option. Then set it back to the
@@ -419,6 +419,7 @@ def disks_outside_instances_path(guest: Guest, host: Host, domain: Domain) -> Pr
     conf = host.hypervisor.answer("host", "/etc/nova/nova.conf")
     if "$" in wanted or not wanted.startswith("/") or conf is None:
         return
+    file = host.file_name_of("DEFAULT", "instances_path")
     for disk in domain.current.disks:
         source = disk.source
         if disk.image.type != "file" or source is None or owner_of(source) != guest.uuid:
@@ -431,7 +432,7 @@ def disks_outside_instances_path(guest: Guest, host: Host, domain: Domain) -> Pr
             f"{guest.title}'s disk {disk.target} is {place(source)}, but nova-compute will look "
             f"for it in {wanted}",
             derives(domain, "disks", disk=source),
-            hears(conf, "nova.conf", "DEFAULT.instances_path", instances_path=wanted),
+            hears(conf, file, "DEFAULT.instances_path", instances_path=wanted),
             FOLDER=folders,
             WANTED=wanted,
         )

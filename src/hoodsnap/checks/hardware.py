@@ -153,7 +153,9 @@ def _outside(guest: Guest, host: Host, instance: Instance) -> Iterator[Problem]:
             f"{guest.title} has host CPUs {several(sorted(outside), 5)} reserved, but {name} of "
             f"host {host.name} is {dedicated}",
             says(instance, pins=shown),
-            hears(answer, "nova.conf", f"[{section}]{name}", **{name: dedicated}),
+            hears(
+                answer, host.file_name_of(section, name), f"[{section}]{name}", **{name: dedicated}
+            ),
             severity=Severity.WARNING,
         )
 

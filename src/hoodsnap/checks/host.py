@@ -55,7 +55,7 @@ def host_identity_changed(host: Host, cloud: Cloud) -> Problems:
     Next: Compare the host's name, nova's configuration and the compute services:
 
         hostname
-        grep ^host /etc/nova/nova.conf
+        grep ^host /etc/nova/nova*.conf
         openstack compute service list --service nova-compute
 
     The old name is the one that the servers of the host have in nova. If nova lists the service of
@@ -88,7 +88,7 @@ def host_identity_changed(host: Host, cloud: Cloud) -> Problems:
 def _own_name(host: Host, name: str) -> Evidence:
     answer = host.bundle.last("host", "/etc/nova/nova.conf", host.name)
     assert answer is not None  # noqa: S101 (its option was read)
-    return hears(answer, "nova.conf", "DEFAULT.host", host=name)
+    return hears(answer, host.file_name_of("DEFAULT", "host"), "DEFAULT.host", host=name)
 
 
 def _guests_elsewhere(guests: Iterable[Guest], host: Host, name: str) -> Problem | None:
@@ -111,8 +111,9 @@ def _guests_elsewhere(guests: Iterable[Guest], host: Host, name: str) -> Problem
         headline = f"Host {name} runs {there.total()} guests that nova has on host {other}"
         active = _active_service(host, other)
         if active is not None:
+            file = host.file_name_of("DEFAULT", "host")
             headline = (
-                f"nova.conf has the host name {name}, but nova-compute still runs as {other}, with "
+                f"{file} has the host name {name}, but nova-compute still runs as {other}, with "
                 f"{there.total()} guests; it takes the new name when it starts again"
             )
             shown.insert(0, says(active, host=other, last_seen_up=active.last_seen_up))

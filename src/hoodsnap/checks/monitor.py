@@ -26,8 +26,8 @@ from hoodsnap.printable import cut
 LONGEST = 60
 """Longest text of an error in a headline, in characters."""
 
-NOT_FROZEN: Mapping[str, Any] = {"FREEZER": "", "THAW": ""}
-"""Values for the advice if the control group is not frozen."""
+NOT_FROZEN: Mapping[str, Any] = {"FREEZER": "", "THAW": "", "TRACER": "", "STOPPED": ""}
+"""Values for the advice if neither the control group is frozen nor the process stopped."""
 
 STOPPED = frozenset("Tt")
 """Kernel states of a process that a signal or a debugger has stopped."""
@@ -262,11 +262,12 @@ def qemu_monitor_dead(
 ) -> Problems:
     """QEMU exists but does not answer; nova and libvirt hang on every request to it.
 
-    The process was stopped by a signal, its control group is frozen, or it waits in the kernel for
-    storage that does not answer. The guest stands still while libvirt keeps reporting it as
-    running.
+    The process was stopped by a signal or by a debugger, its control group is frozen, or it waits
+    in the kernel for storage that does not answer. The guest stands still while libvirt keeps
+    reporting it as running.
 
-    Authority: The kernel's state of the process: `T` is stopped, `D` waits for storage.
+    Authority: The kernel's state of the process: `T` was stopped by a signal, `t` by a debugger,
+    `D` waits for storage.
 
     Traps: The collector's timeout may have been too short, or libvirt may not answer for any guest,
     so without a matching process state this is a warning. While a migration arrives, or while nova
@@ -277,9 +278,20 @@ def qemu_monitor_dead(
         cat /proc/PID/stack /proc/PID/wchan
         ps -o stat,wchan -p PID
 
-    Then, if the process is in state T, let it continue, which lets the guest run again:
+    If a debugger has stopped it (state t), no signal lets it continue. Find out who uses the
+    debugger: gcore, which writes the guest's memory to a file, ends by itself after some minutes,
+    and gdb waits for its user:
 
-        kill -CONT PID
+        ps -ww -o pid,user,tty,lstart,args -p TRACER
+
+    Then ask its user to detach (`detach` and `quit` in gdb), or end the debugger, which lets the
+    guest run again:
+
+        kill TRACER
+
+    If the process is in state T, let it continue, which lets the guest run again:
+
+        kill -CONT STOPPED
 
     If its control group is frozen, ask who froze it: a backup, or a program for containers. Then
     thaw the group, which lets the guest run again:
@@ -300,12 +312,17 @@ def qemu_monitor_dead(
         return
     state = says(process, pid=process.pid, state=process.state)
     if process.state in STOPPED:
+        by = f" (state {process.state})"
+        names: dict[str, Any] = {"TRACER": "", "STOPPED": process.pid}
+        if (tracer := known(lambda: process.tracer)) is not None or process.state == "t":
+            by = f" by {_tracer(process, tracer)}"
+            names = {"TRACER": tracer, "STOPPED": ""}
+            state = state.and_so(tracer=tracer)
         yield problem(
-            f"{_subject(guest, process)} is stopped (state {process.state}), but its domain is"
-            f" {domain.state_words}",
+            f"{_subject(guest, process)} is stopped{by}, but its domain is {domain.state_words}",
             state,
             says(domain, state=domain.state_words),
-            **NOT_FROZEN,
+            **NOT_FROZEN | names,
         )
         return
     if cgroup is not None and is_true(lambda: cgroup.frozen):
@@ -330,6 +347,14 @@ def qemu_monitor_dead(
         yield problem(headline, state, silent, severity=Severity.WARNING, **NOT_FROZEN)
 
 
+def _tracer(process: Process, tracer: int | None) -> str:
+    """Return the words for a debugger. None: it is in another PID namespace."""
+    if tracer is None:
+        return f"a debugger (state {process.state})"
+    name = known(lambda: process.tracer_name) or "a debugger"
+    return f"{name} (PID {tracer}, state {process.state})"
+
+
 def _freezer(cgroup: Cgroup) -> dict[str, Any]:
     """Return the file that thaws the group, and what to write to it."""
     old = cgroup.hierarchies.get("freezer")
@@ -338,9 +363,10 @@ def _freezer(cgroup: Cgroup) -> dict[str, Any]:
     name = cgroup.machine or ""
     group = path.partition(name)[0] + name  # libvirt's groups inside of it are frozen with it
     if by_old:
-        return {"FREEZER": f"/sys/fs/cgroup/freezer{group}/freezer.state", "THAW": "THAWED"}
+        freezer = f"/sys/fs/cgroup/freezer{group}/freezer.state"
+        return NOT_FROZEN | {"FREEZER": freezer, "THAW": "THAWED"}
     root = "/sys/fs/cgroup" if old is None else "/sys/fs/cgroup/unified"
-    return {"FREEZER": f"{root}{group}/cgroup.freeze", "THAW": "0"}
+    return NOT_FROZEN | {"FREEZER": f"{root}{group}/cgroup.freeze", "THAW": "0"}
 
 
 def _subject(guest: Guest, process: Process) -> str:

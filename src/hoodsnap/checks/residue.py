@@ -131,7 +131,7 @@ def _overdue(guest: Guest, host: Host, instance: Instance) -> Iterator[Problem]:
         says(instance, vm_state=instance.vm_state, deleted_at=instance.deleted_at),
         hears(
             conf,
-            "nova.conf",
+            host.file_name_of("DEFAULT", "reclaim_instance_interval"),
             "DEFAULT.reclaim_instance_interval",
             reclaim_instance_interval=interval,
         ),

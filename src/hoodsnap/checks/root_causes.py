@@ -194,6 +194,8 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
     # A daemon does not run, so what it reports to nova or neutron is outdated, too.
     "libvirt-not-running": ("service-state-skew",),
     "nova-compute-not-running": ("service-state-skew",),
+    # A start with this configuration ends at once.
+    "nova-conf-unusable": ("nova-compute-not-running", "service-state-skew"),
     "nova-compute-frozen": ("service-state-skew",),
     "network-agent-not-running": (
         "network-agent-dead",
@@ -202,6 +204,15 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
         "bridge-without-controller",
     ),
     "daemon-frozen": ("network-agent-dead", "serving-agent-dead"),
+    # The host has lost the message queue, through which all of these report.
+    "services-silent-together": (
+        "service-state-skew",
+        "network-agent-dead",
+        "serving-agent-dead",
+        "port-binding-bad",
+        "dhcp-entry-missing",
+        "floating-ip-not-translated",
+    ),
     # No agent on the host does what neutron requests.
     "network-agent-dead": ("port-binding-bad", "port-without-flows", "bridge-without-controller"),
     # The switch deleted the rules of all ports together with its controller.

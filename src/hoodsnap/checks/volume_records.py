@@ -501,7 +501,7 @@ def disk_cache_mode_differs(guest: Guest, host: Host, domain: Domain) -> Problem
     Next: Compare the disks with nova.conf:
 
         virsh dumpxml NAME | grep -e '<driver' -e '<source'
-        grep disk_cachemodes /etc/nova/nova.conf
+        grep disk_cachemodes /etc/nova/nova*.conf
 
     If nova.conf is right, nova-compute must have started after it was changed. Otherwise restart
     nova-compute, once no server of the host has a task; guests keep running:
@@ -531,7 +531,8 @@ def disk_cache_mode_differs(guest: Guest, host: Host, domain: Domain) -> Problem
         allowed = {"none"} if disk.shareable else {configured} if configured else _DEFAULTS
         if disk.cache in allowed:
             continue
-        told = f"nova.conf sets {configured}" if configured else "nova.conf sets none"
+        file = host.file_name_of("libvirt", "disk_cachemodes")
+        told = f"{file} sets {configured or 'none'}"
         yield problem(
             f"{guest.title}'s disk {disk.target} has cache mode {disk.cache}, but {told}",
             says(domain, disks=f"{disk.target} {disk.source}").and_so(cache=disk.cache),
@@ -554,4 +555,5 @@ def _of_conf(host: Host) -> Iterator[Evidence]:
     answer = host.bundle.last("host", "/etc/nova/nova.conf", host.name)
     if answer is not None:
         modes = host.option("libvirt", "disk_cachemodes") or None
-        yield hears(answer, "nova.conf", "libvirt.disk_cachemodes", disk_cachemodes=modes)
+        file = host.file_name_of("libvirt", "disk_cachemodes")
+        yield hears(answer, file, "libvirt.disk_cachemodes", disk_cachemodes=modes)

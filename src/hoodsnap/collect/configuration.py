@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from hoodsnap.collect.configuration_file import ConfigurationFile
 from hoodsnap.collect.oslo_config import parse, substituted
 from hoodsnap.collect.recorder import Recorder, RefusedError
 from hoodsnap.collect.trusted.ownership import Owners, names_in, read_owned
@@ -25,6 +26,8 @@ class NovaConf:
     """The files that the service reads and that are not trusted: path and reason."""
     files: tuple[str, ...] = ()
     """The files that were read."""
+    described: tuple[ConfigurationFile, ...] = ()
+    """The files that the service reads, in its order: a later one overrides an earlier one."""
 
     @classmethod
     def nothing(cls, why: object) -> NovaConf:
@@ -78,11 +81,17 @@ def read_nova_conf(program: str = COMPUTE, root: Path = Path("/")) -> NovaConf:
     reader = _Reader(_owners(found), running.root if running else root)
     files = _files_of(running, program, reader) if running else _files_on(program, reader)
     merged: Configuration = {}
+    described = []
     for file in files:
-        for section, options in parse(reader.lines(file)).items():
+        lines = reader.lines(file)
+        for section, options in parse(lines).items():
             merged.setdefault(section, {}).update(options)
+        if file in reader.read:
+            described.append(ConfigurationFile.of(file, lines))
+        elif running is not None and file in reader.named and not reader.exists(file):
+            described.append(ConfigurationFile(file, is_absent=True))
     refused, read = tuple(reader.refused.items()), tuple(reader.read)
-    return NovaConf(substituted(merged), found, refused, read)
+    return NovaConf(substituted(merged), found, refused, read, tuple(described))
 
 
 def _owners(found: Found) -> Owners:
@@ -101,6 +110,8 @@ class _Reader:
     def __init__(self, owners: Owners, root: Path) -> None:
         self.refused: dict[str, RefusedError] = {}
         self.read: list[str] = []
+        self.named: list[str] = []
+        """The files that the service was told to read; it does not start without them."""
         self._owners = owners
         self._root = str(root)
 
@@ -148,6 +159,8 @@ def _files_of(running: RunningService, program: str, reader: _Reader) -> list[st
         named[option] = True
         path = "/" + (value if equals else next(words, "")).lstrip("/")
         explicit += [path] if option == "--config-file" else reader.files_in(path)
+        if option == "--config-file":
+            reader.named.append(path)
     files = [] if named["--config-file"] else _default_files(program)
     # With --config-file, the default folders are still read, before the named files.
     folders = [] if named["--config-dir"] else _default_folders(program, reader)

@@ -94,10 +94,23 @@ def _row(process: RunningProcess, daemon: SeenDaemon) -> dict[str, Any]:
     if daemon.doubt is not None:
         return row | {"doubt": daemon.doubt}
     row["unit"] = process.unit
+    row |= _tracer(process)
     with suppress(OSError, RefusedError):  # only root may count another account's open files
         row["open_files"] = process.open_files
         row["limit"] = most_open_files(process.limits).rstrip()
     return row | ({"frozen": True} if _is_frozen(process) else {})
+
+
+def _tracer(process: RunningProcess) -> dict[str, Any]:
+    """Return the program that traces a daemon (gdb, strace); empty if none does."""
+    pid = process.tracer
+    if pid is None:
+        return {}
+    try:
+        with RunningProcess(pid) as tracer:
+            return {"tracer": pid, "tracer_name": tracer.name}
+    except OSError:  # it has just ended
+        return {"tracer": pid}
 
 
 def _is_frozen(process: RunningProcess) -> bool:

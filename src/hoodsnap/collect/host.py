@@ -15,6 +15,7 @@ from pathlib import Path
 
 from hoodsnap.collect import file
 from hoodsnap.collect.configuration import NovaConf
+from hoodsnap.collect.configuration_file import reader_of
 from hoodsnap.collect.program import PATH, run
 from hoodsnap.collect.recorder import Recorder, RefusedError
 from hoodsnap.collect.trusted.ownership import Owners, read_owned
@@ -110,6 +111,9 @@ def _ask_view(recorder: Recorder) -> None:
 def _ask_nova(recorder: Recorder, conf: NovaConf) -> None:
     conf.say(recorder)
     recorder.ask("host", "/etc/nova/nova.conf", lambda: _configuration(conf))
+    if conf.described:
+        paths = " ".join(one.path for one in conf.described)
+        recorder.ask("host", f"stat -L {paths}", lambda: _configuration_files(conf))
     state = conf.options.get("DEFAULT", {}).get("state_path", "/var/lib/nova")
     path = f"{state}/compute_id"
     root = str(conf.service.root) if conf.service else "/"
@@ -196,6 +200,13 @@ def _configuration(conf: NovaConf) -> Configuration:
         # An option that is missing in a part of the configuration might be set in the rest.
         raise conf.unread
     return kept(conf.options)
+
+
+def _configuration_files(conf: NovaConf) -> dict[str, object]:
+    """Return the account that reads nova-compute's configuration, and the files in its order."""
+    root = str(conf.service.root) if conf.service else "/"
+    files = [one.described(conf.owners, root) for one in conf.described]
+    return {"reader": reader_of(conf.service), "files": files}
 
 
 def _nova_version(nova: RunningService | None) -> str:

@@ -30,6 +30,40 @@ def parse(lines: Iterable[str]) -> Configuration:
     return parsed
 
 
+def first_error(lines: Iterable[str]) -> tuple[int, str] | None:
+    """Return the number of the first line that oslo.config refuses, counted from 1, and the reason;
+    None if it accepts all.
+
+    The words are oslo.config's, without the line, which may hold a password.
+    """
+    is_in_option = has_section = False
+    for number, line in enumerate(lines, 1):
+        line = line.rstrip()
+        if not line:
+            is_in_option = False
+        elif line.startswith((" ", "\t")):
+            if not is_in_option:
+                return number, "Unexpected continuation line"
+        elif line.startswith("["):
+            is_in_option, has_section = False, True
+            if not line.endswith("]"):
+                return number, "Invalid section (must end with ])"
+            if len(line) <= 2:
+                return number, "Empty section name"
+        elif line.startswith(("#", ";")):
+            is_in_option = False
+        else:
+            name, mark, _ = line.replace(":", "=", 1).partition("=")
+            if not mark:
+                return number, "No ':' or '=' found in assignment"
+            if not name.strip():
+                return number, "Key cannot be empty"
+            if not has_section:
+                return number, "Section must be started before assignment"
+            is_in_option = True
+    return None
+
+
 _ASSIGNMENT = re.compile(r"(?P<option>[^#;:=][^:=]*)[:=](?P<value>.*)", re.DOTALL)
 
 

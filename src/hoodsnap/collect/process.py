@@ -24,7 +24,7 @@ from hoodsnap.collect.recorder import Recorder, RefusedError
 from hoodsnap.collect.trusted.emulator import emulator_of, is_emulator
 from hoodsnap.collect.trusted.service import MOST_DOUBTS, Found, UntrustedProcess
 from hoodsnap.keep.arguments import kept_cmdline, kept_ps
-from hoodsnap.keep.process import listeners, most_open_files, open_file, thread
+from hoodsnap.keep.process import listeners, most_open_files, open_file, thread, tracer_of
 
 LAYER = "kernel"
 
@@ -152,12 +152,18 @@ class _Survey:
             )
 
         argv: tuple[str, ...] = ()
+        status = ""
         for name in _FILES:
             path = f"{folder}/{name}"
             read = _cmdline if name == "cmdline" else _text
             answer = ask(path, partial(read, path))
             if name == "cmdline" and answer.error is None:
                 argv = tuple(answer.value.removesuffix("\0").split("\0")) if answer.value else ()
+            if name == "status" and answer.error is None:
+                status = answer.value
+        if (tracer := tracer_of(status)) is not None:
+            # Only the name: the command line of a debugger may have anything in it.
+            ask(f"cat /proc/{tracer}/comm", lambda: _text(f"/proc/{tracer}/comm"))
         for name in ("exe", "root"):
             path = f"{folder}/{name}"
             ask(f"readlink {path}", partial(os.readlink, path))

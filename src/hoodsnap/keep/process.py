@@ -30,6 +30,15 @@ def most_open_files(limits: str) -> str:
     return next((line for line in lines if line.startswith("Max open files ")), "")
 
 
+def tracer_of(status: str) -> int | None:
+    """Return the PID of the program that traces a process (gdb, strace); None if none does.
+
+    `status`: the text of /proc/PID/status.
+    """
+    found = re.search(r"^TracerPid:\t([1-9][0-9]{0,9})$", status, re.MULTILINE)
+    return int(found[1]) if found else None
+
+
 def open_file(fdinfo: str) -> dict[str, str]:
     """Keep the flags of an open file, and for /dev/net/tun the name of its tap (`iff`).
 

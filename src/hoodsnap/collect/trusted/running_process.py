@@ -66,6 +66,16 @@ class RunningProcess:
         return self.status["State"][0]
 
     @property
+    def name(self) -> str:
+        """Name of its program, as the kernel cuts it: 15 characters."""
+        return os.fsdecode(self._read("comm", LONGEST)).removesuffix("\n")
+
+    @property
+    def tracer(self) -> int | None:
+        """PID of the program that traces its first thread; None if none does."""
+        return int(self.status.get("TracerPid", ["0"])[0]) or None
+
+    @property
     def switches(self) -> int:
         """Number of times that its first thread stopped running; it grows whenever it works."""
         names = ("voluntary_ctxt_switches", "nonvoluntary_ctxt_switches")

@@ -23,6 +23,7 @@ from hoodsnap.facts.fact import NOT_READ, UnheardError, caught, read_each, value
 from hoodsnap.facts.host.access import Access, User
 from hoodsnap.facts.host.account import Accounts
 from hoodsnap.facts.host.cgroup import ControlGroups
+from hoodsnap.facts.host.configuration_file import ConfigurationFiles
 from hoodsnap.facts.host.container_paths import tops_of
 from hoodsnap.facts.host.daemon import Daemons
 from hoodsnap.facts.host.device import Devices
@@ -102,6 +103,19 @@ class Host:
         if not isinstance(value, str):
             raise UnheardError(f"nova.conf: [{section}]{name} {NOT_READ}")
         return value
+
+    @cached_property
+    def configuration_files(self) -> ConfigurationFiles:
+        """The files that nova-compute reads its options from."""
+        return ConfigurationFiles(self.bundle, self.name)
+
+    def file_of(self, section: str, option: str) -> str:
+        """Return the path of the file that decides an option; nova.conf's if that is unknown."""
+        return self.configuration_files.of(section, option) or "/etc/nova/nova.conf"
+
+    def file_name_of(self, section: str, option: str) -> str:
+        """Return the name of the file that decides an option: `nova-compute.conf`."""
+        return self.file_of(section, option).rpartition("/")[2]
 
     @property
     def keeps_disks_elsewhere(self) -> bool:

@@ -41,6 +41,7 @@ class Condition(StrEnum):
 
     RUNNING = "running"
     MISSING = "not running"
+    TRACED = "stopped by a debugger (state t)"
     STOPPED = "stopped by a signal (state T)"
     PAUSED = "paused with its container (frozen control group)"
     STUCK = "waiting for a device that does not answer (state D)"
@@ -65,6 +66,10 @@ class Daemon(NamedTuple):
     """Number of open files, with sockets; None if it was not collected."""
     limit: str | None = None
     """Line about open files in its limits, as the kernel prints it; None if not collected."""
+    tracer: int | None = None
+    """PID of the program that traces it (gdb, strace); None if none does, or not collected."""
+    tracer_name: str | None = None
+    """Name of that program; None if it was not collected."""
 
 
 DOCUMENTED_DAEMON = (
@@ -158,7 +163,7 @@ class Daemons:
         if not any(looks):
             self._must_see(names)
             return Condition.MISSING, None
-        for condition in (Condition.PAUSED, Condition.STOPPED, Condition.STUCK):
+        for condition in (Condition.PAUSED, Condition.TRACED, Condition.STOPPED, Condition.STUCK):
             for one in looks[-1].values():
                 earlier = [look.get(one.pid) for look in looks]
                 same = all(before is not None and _is(condition, before) for before in earlier)
@@ -289,7 +294,8 @@ def _end(code: int | None, status: int | None) -> str | None:
 def _is(condition: Condition, daemon: Daemon) -> bool:
     if condition is Condition.PAUSED:
         return daemon.is_paused
-    return daemon.state in {Condition.STOPPED: "Tt", Condition.STUCK: "D"}[condition]
+    states = {Condition.TRACED: "t", Condition.STOPPED: "Tt", Condition.STUCK: "D"}
+    return daemon.state in states[condition]
 
 
 def _never_ran(looks: Sequence[Daemon | None]) -> bool:
@@ -308,6 +314,10 @@ def _read(rows: Iterable[Mapping[str, object]]) -> Mapping[str, tuple[Daemon, ..
         paused, unit = row.get("frozen") is True, text(row, "unit")
         files = whole(row.get("open_files"))
         limit = text(row, "limit") if "limit" in row else None
-        daemon = Daemon(name, pid, state, switches, started, unit, paused, files, limit)
+        tracer, its_name = whole(row.get("tracer")), row.get("tracer_name")
+        program = its_name if isinstance(its_name, str) else None
+        daemon = Daemon(
+            *(name, pid, state, switches, started, unit, paused, files, limit, tracer, program)
+        )
         found.setdefault(name, []).append(daemon)
     return {name: tuple(same) for name, same in found.items()}

@@ -81,6 +81,12 @@ class Hypervisor:
         return read_machine_types(self.capabilities)
 
     @cached_property
+    def guest_types(self) -> frozenset[str]:
+        """Types of guests that libvirt can run: `kvm`, `qemu`."""
+        domains = self.capabilities.iterfind("guest/arch/domain")
+        return frozenset(one.get("type", "") for one in domains)
+
+    @cached_property
     def owner(self) -> tuple[int, int]:
         """Ids of the user and the group that libvirt runs QEMU as."""
         for model in self.capabilities.iterfind("host/secmodel"):

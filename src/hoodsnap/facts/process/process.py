@@ -34,6 +34,9 @@ QUERY = re.compile(
 
 COUNT_FILES = re.compile(r"ls /proc/[0-9]+/fd \| wc -l")
 
+NAME_OF_TRACER = re.compile(r"cat /proc/[0-9]+/comm")
+"""Question for the name of the program that traces a process; its number is the tracer's."""
+
 MOST_FILES = re.compile(
     r"Max open files +(\d{1,20}|unlimited) +(\d{1,20}|unlimited) +files\s*", re.ASCII
 )
@@ -128,6 +131,8 @@ class Process(Fact):
         "groups": ("status", "Groups"),
         "capabilities": ("status", "CapEff"),
         "seccomp": ("status", "Seccomp"),
+        "tracer": ("status", "TracerPid"),
+        "tracer_name": ("tracer", ""),
         "vcpu_threads": ("task", "Cpus_allowed_list"),
         "thread_cpus": ("task", "Cpus_allowed_list"),
         "control_groups": ("cgroup", ""),
@@ -171,6 +176,8 @@ class Process(Fact):
                 said.setdefault(answer.subject or "", {})[query[1]] = answer
             elif answer.subject in said and COUNT_FILES.fullmatch(answer.query):
                 said[answer.subject]["fds"] = answer
+            elif answer.subject in said and NAME_OF_TRACER.fullmatch(answer.query):
+                said[answer.subject]["tracer"] = answer
         numbered = ((whole(pid), parts) for pid, parts in said.items())
         processes = (cls(pid=pid, said=parts) for pid, parts in numbered if pid is not None)
         return {
@@ -305,6 +312,21 @@ class Process(Fact):
         status = self._text("status")
         found = re.search(r"^Seccomp:\s+([0-2])$", status, re.MULTILINE)
         return found[1] == "2" if found else unheard(f"/proc/{self.pid}/status has no Seccomp")
+
+    @property
+    def tracer(self) -> int | None:
+        """PID of the program that traces its first thread (gdb, strace); None if none does.
+
+        A tracer in another PID namespace is not seen.
+        """
+        found = re.search(r"^TracerPid:\s+(\d+)$", self._text("status"), re.MULTILINE | re.ASCII)
+        pid = whole(found[1]) if found else unheard(f"/proc/{self.pid}/status has no TracerPid")
+        return pid or None
+
+    @property
+    def tracer_name(self) -> str:
+        """Name of the program that traces it, as the kernel cuts it: 15 characters."""
+        return self._text("tracer").removesuffix("\n")
 
     @property
     def groups(self) -> frozenset[int]:

@@ -1,0 +1,105 @@
+"""Configuration files of nova-compute: who may read them, which options they set, and errors."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from hoodsnap.bundle import Answer, Bundle
+from hoodsnap.facts.fact import UnheardError, text, value_of
+from hoodsnap.facts.quantity import whole
+
+QUERY = "stat -L "
+"""Begin of the question; the paths of the files follow."""
+
+READ, ENTER = 4, 1
+"""Permissions that are needed: to read a file, and to go through a folder."""
+
+
+class Barrier(NamedTuple):
+    """A file or folder that keeps an account out."""
+
+    path: str
+    uid: int
+    gid: int
+    mode: str
+    """Permissions, octal: `640`."""
+
+
+class ConfigurationFile(NamedTuple):
+    """One file that nova-compute reads."""
+
+    path: str
+    sets: frozenset[str]
+    """Options that it sets, of those that are collected: `libvirt.virt_type`."""
+    error: tuple[int, str] | None
+    """Number of the first line that oslo.config refuses, and the reason; None without one."""
+    is_absent: bool
+    """True if nova-compute was told to read it, and it does not exist."""
+    barrier: Barrier | None
+    """What keeps nova-compute's account from reading it; None if it can, or if that is unknown."""
+
+
+@dataclass(frozen=True, eq=False)
+class ConfigurationFiles:
+    """The configuration files of one host's nova-compute."""
+
+    bundle: Bundle
+    host: str
+
+    @cached_property
+    def answer(self) -> Answer | None:
+        """The answer about them; None if they were not asked about."""
+        return next(iter([*self.bundle.asked("host", QUERY, self.host)][-1:]), None)
+
+    @cached_property
+    def listed(self) -> Sequence[ConfigurationFile]:
+        """The files in the order in which they are read. Raises `UnheardError`."""
+        if self.answer is None:
+            raise UnheardError("the configuration files of nova-compute were not examined")
+        value = value_of(self.answer, "nova's configuration files", dict[str, Any])
+        rows, reader = value.get("files"), value.get("reader")
+        if not isinstance(rows, list) or not isinstance(reader, dict):
+            raise UnheardError("the list of nova's configuration files can't be read")
+        return tuple(_read(row, reader) for row in rows if isinstance(row, dict))
+
+    def of(self, section: str, option: str) -> str | None:
+        """Return the path of the file that decides an option; None if that is unknown."""
+        try:
+            files = self.listed
+        except UnheardError:
+            return None
+        setting = [file.path for file in files if f"{section}.{option}" in file.sets]
+        return setting[-1] if setting else None
+
+
+def _read(row: Mapping[str, Any], reader: Mapping[str, Any]) -> ConfigurationFile:
+    error = row.get("error")
+    line = whole(error.get("line")) if isinstance(error, dict) else None
+    return ConfigurationFile(
+        path=text(row, "path") or "",
+        sets=frozenset(str(one) for one in row.get("sets") or ()),
+        error=(line, str(error.get("message"))) if line is not None else None,
+        is_absent=row.get("absent") is True,
+        barrier=next(_barriers(row, reader), None),
+    )
+
+
+def _barriers(row: Mapping[str, Any], reader: Mapping[str, Any]) -> Iterator[Barrier]:
+    """Yield what keeps the account out. Access control lists may allow more than the mode shows."""
+    account, groups = whole(reader.get("uid")), reader.get("gids")
+    if not account or not isinstance(groups, list):
+        return  # unknown, or root, whom nothing keeps out
+    steps = [(one, ENTER) for one in row.get("folders") or () if isinstance(one, dict)]
+    for step, needed in (*steps, (row, READ)):
+        uid, gid, mode = whole(step.get("uid")), whole(step.get("gid")), step.get("mode")
+        if uid is None or gid is None or step.get("acl") is True:
+            continue
+        if not isinstance(mode, str) or not re.fullmatch("[0-7]{1,4}", mode):
+            continue
+        shift = 6 if uid == account else 3 if gid in groups else 0
+        if not int(mode, 8) >> shift & needed:
+            yield Barrier(text(step, "path") or "", uid, gid, mode)
