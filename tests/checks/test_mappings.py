@@ -134,7 +134,6 @@ def test_root_bdm_broken_without_any_row(host: RecordedHost) -> None:
 def test_root_bdm_broken_if_the_row_is_marked_as_deleted(host: RecordedHost) -> None:
     uuid = host.uuid("vm-bfv")
 
-
     def deleted(row: dict[str, Any]) -> list[dict[str, Any]]:
         if row["instance_uuid"] != uuid:
             return [row]

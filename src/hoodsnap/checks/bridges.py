@@ -65,7 +65,9 @@ def bridge_not_secure(host: Host) -> Problems:
                 f"{bridge.name} on {host.name} has "
                 f"{f'fail mode {mode}' if mode else 'no fail mode'}: without its controller it "
                 "switches past neutron's rules",
-                hears(bridge.answer, "Open vSwitch", bridge.name, bridge=bridge.name, fail_mode=mode),
+                hears(
+                    bridge.answer, "Open vSwitch", bridge.name, bridge=bridge.name, fail_mode=mode
+                ),
                 BRIDGE=bridge.name,
             )
 

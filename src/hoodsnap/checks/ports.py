@@ -258,9 +258,7 @@ def port_binding_bad(
             severity = Severity.WARNING
             words = {**_NONE, "DISABLED_PORT": port.id}
             yield problem(headline, state, running, severity=severity, PORT=port.id, **words)
-        elif (
-            _should_be_wired(port) and port.status in UNWIRED and (running := _running(guest))
-        ):
+        elif _should_be_wired(port) and port.status in UNWIRED and (running := _running(guest)):
             yield _not_reported(guest, port, running)
     for vif in instance.network_info if instance is not None else ():
         if vif.type in NOT_BOUND and vif.id not in unbound:
@@ -417,7 +415,11 @@ def info_cache_lost(guest: Guest, instance: Instance, ports: tuple[Port, ...]) -
     for uuid, vif in noted.items():
         port = known.get(uuid)
         # port-address-lost reports an address that neutron has lost.
-        if port is not None and set(port.addresses) != set(vif.addresses) and not lost(instance, port):
+        if (
+            port is not None
+            and set(port.addresses) != set(vif.addresses)
+            and not lost(instance, port)
+        ):
             addresses = ", ".join(vif.addresses) or None
             yield problem(
                 f"{guest.title}'s port {brief(uuid)} has {several(vif.addresses) or 'no address'} "
