@@ -39,9 +39,11 @@ def test_what_reads_the_wrong_image_is_explained(host: RecordedHost, name: str) 
 def test_one_copy_that_differs_is_reported_by_other_checks(host: RecordedHost) -> None:
     host.cells("instances", host.uuid("vm-plain"), image_ref=OTHER)
     host.mappings(
-        lambda row: [row | {"image_id": OTHER}]
-        if row["instance_uuid"] == host.uuid("vm-plain") and "image_id" in row
-        else [row]
+        lambda row: (
+            [row | {"image_id": OTHER}]
+            if row["instance_uuid"] == host.uuid("vm-plain") and "image_id" in row
+            else [row]
+        )
     )
 
     assert "image-reference-changed" not in "".join(host.findings())

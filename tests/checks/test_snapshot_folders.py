@@ -21,7 +21,9 @@ def _left(host: RecordedHost, mtime: str) -> None:
 def test_snapshot_folder_left(host: RecordedHost) -> None:
     _left(host, "2026-01-01T00:00:00+00:00")
 
-    assert host.headlines() == ["1 folder of unfinished snapshots on vm (64 MiB): …/snapshots/tmpk3x0v9qz"]
+    assert host.headlines() == [
+        "1 folder of unfinished snapshots on vm (64 MiB): …/snapshots/tmpk3x0v9qz"
+    ]
     [finding] = host.report().findings
     assert (finding.check.name, finding.severity.word) == ("snapshot-folder-left", "note")
     assert changes(finding) == [f"rm -r {FOLDER}"]

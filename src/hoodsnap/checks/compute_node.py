@@ -96,7 +96,7 @@ def provider_vs_compute_node(host: Host, cloud: Cloud) -> Problems:
     not delete `compute_id`. Do not run `openstack resource provider delete`.
 
     Source: nova bugs 1763183, 1852610, 1817833; nova admin guide, compute node identification.
-    """
+    """  # noqa: E501 (an SQL statement is one line)
     node = host.node
     if node is None or node.hypervisor_type == "ironic":
         return
@@ -201,6 +201,7 @@ def _provider(host: Host) -> Iterator[Problem]:
             for other in host.placement.providers.values()
             if other.name == node.hypervisor_hostname
         ]
+        has_file = known(lambda: host.compute_id) is not None
         has = "has no resource provider in placement"
         if namesakes:
             has = f"is {brief(namesakes[0].uuid)} in placement"
@@ -212,7 +213,7 @@ def _provider(host: Host) -> Iterator[Problem]:
             **_advised(
                 host,
                 NAMESAKE=namesakes[0].uuid if namesakes else "",
-                IDENTITY=namesakes[0].uuid if namesakes and known(lambda: host.compute_id) else "",
+                IDENTITY=namesakes[0].uuid if namesakes and has_file else "",
                 REPORTING=host.nova_name,
             ),
         )

@@ -112,7 +112,7 @@ def shelve_image_unusable(guest: Guest, cloud: Cloud, instance: Instance) -> Pro
     starts the server without its data. Do not delete the server, or its snapshots.
 
     Source: nova compute/manager.py `_shelve_instance`, compute/api.py `unshelve`.
-    """
+    """  # noqa: E501 (an SQL statement is one line)
     if instance.deleted or instance.vm_state != "shelved_offloaded":
         return
     uuid = instance.shelved_image

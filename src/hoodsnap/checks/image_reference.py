@@ -49,7 +49,7 @@ def image_reference_changed(guest: Guest, cloud: Cloud, instance: Instance) -> P
     Not yet: Do not rebuild, rescue, resize, migrate, evacuate or shelve the server.
 
     Source: nova compute/api.py `_populate_instance_for_create`, `rebuild`.
-    """
+    """  # noqa: E501 (an SQL statement is one line)
     row, copied = instance.image, known(lambda: instance.base_image)
     spec = known(lambda: instance.request_spec)
     if instance.deleted or not copied or not isinstance(spec, RequestSpec):

@@ -54,7 +54,7 @@ def pinned_cpus_differ(host: Host, cloud: Cloud) -> Problems:
 
     Source: nova compute/resource_tracker.py `_update_usage`, virt/hardware.py
     `numa_usage_from_instance_numa`.
-    """
+    """  # noqa: E501 (an SQL statement is one line)
     node = host.node
     if node is None:
         return
@@ -69,7 +69,7 @@ def pinned_cpus_differ(host: Host, cloud: Cloud) -> Problems:
             wanted |= set(instance.pins.values())
     missing, surplus = wanted - has, has - wanted
     if surplus and any(_reserves_more(guest.instance) for guest in guests):
-        surplus = set()
+        surplus = frozenset()
     if not missing and not surplus:
         return
     if missing and surplus:

@@ -40,11 +40,11 @@ def deletion_disabled(guest: Guest, instance: Instance) -> Problems:
     Not yet: Do not delete the server's rows, domain or disks by hand.
 
     Source: nova compute/api.py `_delete`, `disable_terminate`.
-    """
+    """  # noqa: E501 (an SQL statement is one line)
     if not instance.deleted and integer(instance.raw, "disable_terminate"):
         yield problem(
-            f"{guest.title} can't be deleted: nova's record has disable_terminate, and ignores each "
-            "request",
+            f"{guest.title} can't be deleted: nova's record has disable_terminate, and ignores "
+            "each request",
             derives(instance, "raw", disable_terminate=True),
             DATABASE=plain_name(instance.database),
         )

@@ -312,7 +312,8 @@ def _misnamed(guest: Guest, mapping: BlockDeviceMapping) -> dict[str, str]:
     """
     named = {"MISNAMED": mapping.id, "DATABASE": plain_name(mapping.database)}
     row = {name: str(value) for name, value in named.items() if value is not None}
-    disks = known(lambda: guest.domain.disks) if guest.domain is not None else None
+    domain = guest.domain
+    disks = known(lambda: domain.disks) if domain is not None else None
     disk = next((one for one in disks or () if is_disk_of(mapping, one)), None)
     if disk is None or disk.target is None:
         return row
