@@ -502,8 +502,8 @@ def _own_copy(guest: Guest, image: GlanceImage, instance: Instance) -> Iterator[
         then = _at_next_start(guest, name, own)
         rest = then or ", which has not changed it since"
         yield problem(
-            f"{title} has {f'{name} {own}' if own is not None else f'no {name}'}, but it is "
-            f"{value} in glance{rest}",
+            f"{title} has {f'{name} {brief(own)}' if own is not None else f'no {name}'}, but it is "
+            f"{brief(value)} in glance{rest}",
             derives(instance, "image_copy", **{name: own}),
             derives(image, "properties", **{name: value}),
             severity=Severity.WARNING if then else Severity.NOTE,
