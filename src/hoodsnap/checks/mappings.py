@@ -244,7 +244,7 @@ def root_bdm_broken(guest: Guest, instance: Instance) -> Problems:
     """  # noqa: E501 (an SQL statement is one line)
     if instance.deleted:
         return
-    if not instance.mappings and _before_havana(instance):
+    if not instance.mappings and is_before_havana(instance):
         return
     roots = [row for row in instance.mappings if row.boot_index == 0]
     if len(roots) > 1:
@@ -295,7 +295,7 @@ HAVANA = datetime(2013, 10, 17, tzinfo=UTC)
 """Release of the first nova that records root disks that are not volumes."""
 
 
-def _before_havana(instance: Instance) -> bool:
+def is_before_havana(instance: Instance) -> bool:
     """True if a server is so old that nova recorded no row of its disk, or its age is unknown."""
     created = moment(text(instance.raw, "created_at"))
     return created is None or created < HAVANA
