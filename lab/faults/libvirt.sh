@@ -159,3 +159,8 @@ b_backup_forgotten() {
 }
 c_backup_forgotten() { virsh backup-dumpxml "$u" >/dev/null 2>&1; }
 f_backup_forgotten() { virsh -q domjobabort "$u"; }
+
+fault machine-unsupported vm-duo "nova's record has a machine type that this QEMU does not have, as after a move from a newer host" "nothing; the next start fails"
+b_machine_unsupported() { row "select value from nova.instance_system_metadata where instance_uuid='$u' and \`key\`='image_hw_machine_type' and deleted=0" | save type; row "update nova.instance_system_metadata set value='pc-i440fx-99.0' where instance_uuid='$u' and \`key\`='image_hw_machine_type'"; }
+c_machine_unsupported() { [ "$(row "select value from nova.instance_system_metadata where instance_uuid='$u' and \`key\`='image_hw_machine_type' and deleted=0")" = pc-i440fx-99.0 ]; }
+f_machine_unsupported() { row "update nova.instance_system_metadata set value='$(saved type)' where instance_uuid='$u' and \`key\`='image_hw_machine_type'"; }

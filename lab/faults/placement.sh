@@ -31,3 +31,14 @@ b_aggregate_lost() {
 }
 c_aggregate_lost() { [ "$(row "select count(*) from nova_api.aggregate_hosts where aggregate_id=$(saved aggregate)")" = 1 ]; }
 f_aggregate_lost() { row "delete from nova_api.aggregate_hosts where aggregate_id=$(saved aggregate)"; osc aggregate delete "$(saved aggregate)"; }
+
+fault provider-renamed - "the host's resource provider has another name than its compute node" "nothing"
+b_provider_renamed() { rp_id | save id; osc resource provider set --name vm-old "$(saved id)" -f value >/dev/null; }
+provider_name() { row "select name from placement.resource_providers where uuid='$(saved id)'"; }
+c_provider_renamed() { [ "$(provider_name)" = vm-old ]; }
+f_provider_renamed() { osc resource provider set --name "$(row "select hypervisor_hostname from nova.compute_nodes where deleted=0 and host='$LAB_HOST' limit 1")" "$(saved id)" -f value >/dev/null; }
+
+fault node-uuid-changed - "the compute node's row has another UUID than its resource provider" "nothing until nova-compute restarts; then it can't make a provider of the same name"
+b_node_uuid_changed() { row "select concat(id, ' ', uuid) from nova.compute_nodes where deleted=0 and host='$LAB_HOST' limit 1" | save row; row "update nova.compute_nodes set uuid='$(new_uuid)' where id=$(cut -d' ' -f1 "$S/row")"; }
+c_node_uuid_changed() { [ "$(row "select uuid from nova.compute_nodes where id=$(cut -d' ' -f1 "$S/row")")" != "$(cut -d' ' -f2 "$S/row")" ]; }
+f_node_uuid_changed() { row "update nova.compute_nodes set uuid='$(cut -d' ' -f2 "$S/row")' where id=$(cut -d' ' -f1 "$S/row")"; }

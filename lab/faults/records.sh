@@ -250,3 +250,16 @@ fault db-image-ref vm-plain "instances.image_ref names another image than the re
 b_db_image_ref() { row "select image_ref from nova.instances where uuid='$u'" | save image; row "update nova.instances set image_ref=(select image_ref from (select image_ref from nova.instances where display_name='vm-linux' and deleted=0) as other) where uuid='$u'"; }
 c_db_image_ref() { [ "$(row "select image_ref from nova.instances where uuid='$u'")" != "$(saved image)" ]; }
 f_db_image_ref() { row "update nova.instances set image_ref='$(saved image)' where uuid='$u'"; }
+
+fault db-disable-terminate vm-tenant "disable_terminate is set in the row of a server" "nothing; each request to delete the server is ignored"
+terminate_disabled() { row "select disable_terminate from nova.instances where uuid='$u'"; }
+b_db_disable_terminate() { terminate_disabled | save before; row "update nova.instances set disable_terminate=1 where uuid='$u'"; }
+c_db_disable_terminate() { [ "$(terminate_disabled)" = 1 ]; }
+f_db_disable_terminate() { row "update nova.instances set disable_terminate=$(saved before) where uuid='$u'"; }
+
+fault node-pinned-cpus - "the compute node's record has a CPU as pinned that no server has" "nothing until a restart of nova-compute"
+pinned_cpus() { row "select json_extract(numa_topology, '\$.\"nova_object.data\".cells[0].\"nova_object.data\".pinned_cpus') from nova.compute_nodes where deleted=0 and host='$LAB_HOST'"; }
+pin_cpus() { row "update nova.compute_nodes set numa_topology=json_set(numa_topology, '\$.\"nova_object.data\".cells[0].\"nova_object.data\".pinned_cpus', json_array($1)) where deleted=0 and host='$LAB_HOST'"; }
+b_node_pinned_cpus() { pin_cpus 1; }
+c_node_pinned_cpus() { [ "$(pinned_cpus)" = '[1]' ]; }
+f_node_pinned_cpus() { pin_cpus ''; }

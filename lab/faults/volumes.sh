@@ -181,3 +181,8 @@ f_volume_extend_unheard() {
   truncate -s 1G "/srv/hoodlab-nfs/volume-$(saved vol)"; set_volume "size=1"
   row "update nova.block_device_mapping set volume_size=1 where volume_id='$(saved vol)' and deleted=0"
 }
+
+fault db-device-name vm-data "nova's record of an attached volume has another device name than the guest's disk" "nothing; the next start puts the disk at this name"
+b_db_device_name() { row "select concat(id, ' ', device_name) from nova.block_device_mapping where instance_uuid='$u' and deleted=0 and volume_id is not null limit 1" | save row; row "update nova.block_device_mapping set device_name='/dev/vdz' where id=$(cut -d' ' -f1 "$S/row")"; }
+c_db_device_name() { [ "$(row "select device_name from nova.block_device_mapping where id=$(cut -d' ' -f1 "$S/row")")" = /dev/vdz ]; }
+f_db_device_name() { row "update nova.block_device_mapping set device_name='$(cut -d' ' -f2 "$S/row")' where id=$(cut -d' ' -f1 "$S/row")"; }

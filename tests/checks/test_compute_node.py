@@ -20,7 +20,7 @@ from tests.checks.test_host import (
     service,
     table,
 )
-from tests.conftest import RecordedHost
+from tests.conftest import RecordedHost, changes
 
 
 def test_provider_vs_compute_node(host: RecordedHost) -> None:
@@ -37,6 +37,9 @@ def test_provider_vs_compute_node(host: RecordedHost) -> None:
     assert (
         "The compute node of host vm is vm in nova, but old-name in placement"
     ) in host.headlines()
+    assert changes(host.found("provider-vs-compute-node")) == [
+        f"openstack resource provider set --name vm {node(host)}"
+    ]
 
 
 def test_provider_vs_compute_node_with_a_namesake(host: RecordedHost) -> None:
@@ -47,6 +50,11 @@ def test_provider_vs_compute_node_with_a_namesake(host: RecordedHost) -> None:
     assert own == [
         f"provider-vs-compute-node: compute node reports uuid = {OTHER}, hypervisor_hostname = vm;"
         f" placement reports no provider; provider reports name = vm, uuid = {old}"
+    ]
+    assert changes(host.found("provider-vs-compute-node")) == [
+        "systemctl stop nova-compute",
+        f"UPDATE nova.compute_nodes SET uuid = '{old}' WHERE id = 1",
+        "systemctl restart nova-compute",
     ]
 
 

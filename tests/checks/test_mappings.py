@@ -142,7 +142,7 @@ def test_root_bdm_broken_if_the_row_is_marked_as_deleted(host: RecordedHost) -> 
     host.mappings(deleted)
 
     finding = host.found("root-bdm-broken")
-    assert finding.headline is not None and "is marked as deleted" in finding.headline
+    assert "is marked as deleted" in str(finding.headline)
     assert finding.severity.word == "error"
     [command] = changes(finding)
     assert command.startswith("UPDATE nova.block_device_mapping SET deleted = 0")

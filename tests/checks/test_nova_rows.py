@@ -96,6 +96,14 @@ def test_image_properties_lost(host: RecordedHost) -> None:
     assert {one.check.name for one in found.folded} == {"image-record-differs"}
 
 
+def test_image_properties_lost_of_a_server_that_boots_from_a_volume(host: RecordedHost) -> None:
+    _without_row(host, "instance_system_metadata", host.uuid("vm-bfv"))
+
+    assert host.headlines() == [
+        "vm-bfv boots from a volume, but nova has none of the image's properties"
+    ]
+
+
 def test_launch_host_unknown(host: RecordedHost) -> None:
     host.row("instances", host.uuid("vm-duo"), launched_on="vm-old")
 

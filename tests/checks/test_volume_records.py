@@ -10,7 +10,7 @@ import pytest
 from tests.checks.test_attachments import NOBODY, named, row_of, volume_says
 from tests.checks.test_volumes import disk as block_device
 from tests.checks.test_volumes import encrypt, encrypted, on_iscsi, shareable
-from tests.conftest import RecordedHost
+from tests.conftest import RecordedHost, changes
 
 from hoodsnap.checks.volume_records import volume_disk_differs, volume_record_differs
 
@@ -176,6 +176,18 @@ def test_another_device_in_the_guest_is_a_note(host: RecordedHost) -> None:
 
     assert [found.severity.word for found in host.report().findings] == ["note"]
     assert host.headlines() == ["vm-data's volume data-vol, disk vdb, is /dev/vdq in nova"]
+    [command] = changes(host.found("volume-disk-differs"))
+    assert command.startswith(
+        "UPDATE nova.block_device_mapping SET device_name = '/dev/vdb' WHERE id = "
+    )
+
+
+def test_a_refresh_does_not_change_the_device_name(host: RecordedHost) -> None:
+    volume, _ = host.volume("vm-data")
+    host.mapping(volume, device_name="/dev/vdq")
+
+    [command] = changes(host.found("volume-record-differs"))
+    assert command.startswith("UPDATE nova.block_device_mapping SET device_name = '/dev/vdb'")
 
 
 def cache(host: RecordedHost, mode: str) -> None:

@@ -19,6 +19,7 @@ from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.cloud.release import Release
 from hoodsnap.facts.database.service import ComputeNode
+from hoodsnap.facts.database.tables import plain_name
 from hoodsnap.facts.fact import UnheardError, integer, known, text, value_of
 from hoodsnap.facts.quantity import whole
 from hoodsnap.phrase import brief, counted, several
@@ -50,19 +51,52 @@ def provider_vs_compute_node(host: Host, cloud: Cloud) -> Problems:
     Traps: Ironic has many nodes on one host. Rows may be marked as deleted. The parts of a host
     (NUMA cells, PCI devices) are providers with other names. An old placement has no traits.
 
-    Next: Compare the three records; HYPERVISOR is the name that the first command lists:
+    Next: Compare the records of nova, placement and the host:
+
+        SELECT id, uuid, host, hypervisor_hostname, deleted FROM DATABASE.compute_nodes WHERE host = 'HOST'
+        openstack resource provider list --name HYPERVISOR
+        openstack resource provider show --allocations NAMESAKE
+        openstack resource provider show --allocations RENAMED
+        cat /var/lib/nova/compute_id
+
+    If placement has the node's UUID under another name, give the provider the node's name:
+
+        openstack resource provider set --name HYPERVISOR RENAMED
+
+    If placement has the node's name under another UUID, the servers' allocations are held against
+    that UUID. Give it back to the node, after a backup of the cell's database. Guests keep running:
+
+        systemctl stop nova-compute
+        UPDATE DATABASE.compute_nodes SET uuid = 'NAMESAKE' WHERE id = NODE
+
+    If the host's file has another UUID than the node, write the node's UUID into it:
+
+        printf %s IDENTITY > /var/lib/nova/compute_id
+
+    Then restart nova-compute, which reads these records only when it starts, and makes a provider
+    that is missing:
+
+        systemctl restart nova-compute
+        openstack compute service list --host REPORTING --service nova-compute
+
+    If the host is mapped to another cell than its compute node's, correct the mapping in nova's API
+    database, after a backup of it:
+
+        UPDATE host_mappings SET cell_id = CELL_ID WHERE host = 'MISMAPPED'
+
+    If nova has more than one node of the host, nova-compute deletes the record of a node that its
+    libvirt does not have. It does so within a minute, unless the node's provider has allocations.
+
+    It worked if placement has the node's UUID under the node's name:
 
         openstack --os-compute-api-version 2.53 hypervisor list
         openstack resource provider list --name HYPERVISOR
-        cat /var/lib/nova/compute_id
-
-    Then restore the old name or UUID. Do not delete a record that has allocations.
 
     Not yet: Do not run `openstack compute service delete` while there are servers on the host. Do
     not delete `compute_id`. Do not run `openstack resource provider delete`.
 
     Source: nova bugs 1763183, 1852610, 1817833; nova admin guide, compute node identification.
-    """
+    """  # noqa: E501 (an SQL statement is one line)
     node = host.node
     if node is None or node.hypervisor_type == "ironic":
         return
@@ -72,7 +106,7 @@ def provider_vs_compute_node(host: Host, cloud: Cloud) -> Problems:
         yield problem(
             f"nova has {len(nodes)} compute nodes of host {host.nova_name}: {names}",
             *(says(one, hypervisor_hostname=one.hypervisor_hostname) for one in nodes),
-            HYPERVISOR=node.hypervisor_hostname,
+            **_advised(host, REPORTING=host.nova_name),
         )
     servers = partial(_servers_of_another_node, cloud.guests_of(host))
     parts = (_mapped_elsewhere, servers, _provider, _tree, _other_identity)
@@ -98,8 +132,29 @@ def _mapped_elsewhere(host: Host) -> Iterator[Problem]:
                 f"{node.database}",
                 says(mapping, host=mapping.host, cell_id=mapping.cell_id).and_so(cell=cell),
                 says(node, uuid=node.uuid),
-                HYPERVISOR=known(lambda: node.hypervisor_hostname),
+                **_advised(host, MISMAPPED=host.nova_name, CELL_ID=_cell_of(host)),
             )
+
+
+def _cell_of(host: Host) -> object:
+    """Return the id of the cell that the compute node's row is in; None if it is not mapped."""
+    cells = host.records.cells.items()
+    return next(
+        (number for number, base in cells if host.node is not None and base == host.node.database),
+        None,
+    )
+
+
+def _advised(host: Host, **names: object) -> dict[str, Any]:
+    """Return the placeholders of a finding's advice: those of other findings do not apply."""
+    node = host.node
+    own = {
+        "HYPERVISOR": known(lambda: node.hypervisor_hostname) if node is not None else None,
+        "DATABASE": plain_name(node.database) if node is not None else None,
+        "NODE": node.id if node is not None else None,
+    }
+    others = ("RENAMED", "NAMESAKE", "IDENTITY", "REPORTING", "MISMAPPED")
+    return {**dict.fromkeys(others, ""), **own, **names}
 
 
 def _other_identity(host: Host) -> Iterator[Problem]:
@@ -110,7 +165,7 @@ def _other_identity(host: Host) -> Iterator[Problem]:
             f"nova is {brief(node.uuid or '')}",
             hears(kept[1], "compute_id", uuid=kept[0]),
             says(node, uuid=node.uuid),
-            HYPERVISOR=known(lambda: node.hypervisor_hostname),
+            **_advised(host, IDENTITY=node.uuid, REPORTING=host.nova_name),
         )
 
 
@@ -131,7 +186,7 @@ def _servers_of_another_node(guests: Iterable[Guest], host: Host) -> Iterator[Pr
             f"its compute node ({node.id})",
             own,
             *found[:SHOWN],
-            HYPERVISOR=known(lambda: node.hypervisor_hostname),
+            **_advised(host),
         )
 
 
@@ -146,6 +201,7 @@ def _provider(host: Host) -> Iterator[Problem]:
             for other in host.placement.providers.values()
             if other.name == node.hypervisor_hostname
         ]
+        has_file = known(lambda: host.compute_id) is not None
         has = "has no resource provider in placement"
         if namesakes:
             has = f"is {brief(namesakes[0].uuid)} in placement"
@@ -154,7 +210,12 @@ def _provider(host: Host) -> Iterator[Problem]:
             says(node, uuid=node.uuid, hypervisor_hostname=node.hypervisor_hostname),
             hears(absent, "placement", node.uuid, provider=None),
             *(says(other, name=other.name).and_so(uuid=other.uuid) for other in namesakes),
-            HYPERVISOR=node.hypervisor_hostname,
+            **_advised(
+                host,
+                NAMESAKE=namesakes[0].uuid if namesakes else "",
+                IDENTITY=namesakes[0].uuid if namesakes and has_file else "",
+                REPORTING=host.nova_name,
+            ),
         )
         return
     if provider.name != node.hypervisor_hostname:
@@ -163,7 +224,7 @@ def _provider(host: Host) -> Iterator[Problem]:
             f"{provider.name} in placement",
             says(node, uuid=node.uuid, hypervisor_hostname=node.hypervisor_hostname),
             says(provider, name=provider.name),
-            HYPERVISOR=node.hypervisor_hostname,
+            **_advised(host, RENAMED=provider.uuid),
         )
 
 
@@ -233,7 +294,7 @@ def _tree(host: Host) -> Iterator[Problem]:
                 provider, "root", root_provider_uuid=provider.root, parent_provider_uuid=parent
             ),
             says(node, uuid=node.uuid),
-            HYPERVISOR=known(lambda: node.hypervisor_hostname),
+            **_advised(host),
         )
 
 

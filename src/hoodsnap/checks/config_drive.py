@@ -71,7 +71,7 @@ def config_drive_differs(guest: Guest, instance: Instance, domain: Domain) -> Pr
 
     Source: nova virt/configdrive.py `required_by`, virt/libvirt/blockinfo.py; libvirt
     formatdomain, `tray`.
-    """
+    """  # noqa: E501 (an SQL statement is one line)
     if instance.deleted or not guest.is_here:
         return
     is_on = domain.state in ON

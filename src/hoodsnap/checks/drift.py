@@ -12,6 +12,7 @@ from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.database.instance import Instance
 from hoodsnap.facts.database.stored_object import fields_if_wrapped, read_object
+from hoodsnap.facts.database.tables import Row
 from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.domain.domain_xml import DomainXML
 from hoodsnap.facts.domain.hardware import MachineTypes

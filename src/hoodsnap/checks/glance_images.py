@@ -112,7 +112,7 @@ def shelve_image_unusable(guest: Guest, cloud: Cloud, instance: Instance) -> Pro
     starts the server without its data. Do not delete the server, or its snapshots.
 
     Source: nova compute/manager.py `_shelve_instance`, compute/api.py `unshelve`.
-    """
+    """  # noqa: E501 (an SQL statement is one line)
     if instance.deleted or instance.vm_state != "shelved_offloaded":
         return
     uuid = instance.shelved_image
@@ -502,8 +502,8 @@ def _own_copy(guest: Guest, image: GlanceImage, instance: Instance) -> Iterator[
         then = _at_next_start(guest, name, own)
         rest = then or ", which has not changed it since"
         yield problem(
-            f"{title} has {f'{name} {own}' if own is not None else f'no {name}'}, but it is "
-            f"{value} in glance{rest}",
+            f"{title} has {f'{name} {brief(own)}' if own is not None else f'no {name}'}, but it is "
+            f"{brief(value)} in glance{rest}",
             derives(instance, "image_copy", **{name: own}),
             derives(image, "properties", **{name: value}),
             severity=Severity.WARNING if then else Severity.NOTE,

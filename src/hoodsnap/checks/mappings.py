@@ -232,25 +232,26 @@ def root_bdm_broken(guest: Guest, instance: Instance) -> Problems:
 
         openstack volume set --bootable VOLUME
 
-    It worked if bootable is true:
+    It worked if bootable is true, and one row has boot_index 0:
 
         openstack volume show VOLUME -c bootable
+        SELECT id, boot_index FROM DATABASE.block_device_mapping WHERE instance_uuid = 'UUID' AND deleted = 0
 
     Not yet: Do not run `openstack server reboot --hard`, `rebuild` or `evacuate`, and do not stop
     the server: at its next start, nova may not find the root disk.
 
     Source: nova `block_device.get_root_bdm`, `_validate_bdm`; nova bug 2019078.
-    """
+    """  # noqa: E501 (an SQL statement is one line)
     if instance.deleted:
         return
-    if not instance.mappings and _before_havana(instance):
+    if not instance.mappings and is_before_havana(instance):
         return
     roots = [row for row in instance.mappings if row.boot_index == 0]
     if len(roots) > 1:
         numbers = several(row.id for row in roots)
         headline = f"nova has {len(roots)} boot disks of {guest.title}: rows {numbers}"
         rows = [says(row, id=row.id, boot_index=row.boot_index) for row in roots]
-        yield problem(headline, *rows, VOLUME="", LOST_ROW="")
+        yield problem(headline, *rows, **_names(instance))
     elif not roots:
         severity = Severity.WARNING if instance.image else Severity.ERROR
         image = says(instance, image=instance.image)
@@ -272,9 +273,7 @@ def root_bdm_broken(guest: Guest, instance: Instance) -> Problems:
             *rows,
             *gone,
             severity=severity,
-            VOLUME="",
-            LOST_ROW=lost[-1].id if lost else "",
-            DATABASE=plain_name(instance.database),
+            **_names(instance, LOST_ROW=lost[-1].id if lost else ""),
         )
     elif roots[0].is_volume and roots[0].volume_id is not None:
         volume = guest.storage.volumes.volume(roots[0].volume_id)
@@ -283,16 +282,20 @@ def root_bdm_broken(guest: Guest, instance: Instance) -> Problems:
             row = says(roots[0], boot_index=0, volume_id=volume.id)
             title = guest.storage.volumes.title_of(volume.id)
             headline = f"{guest.title} boots from {title}, which cinder marks as not bootable"
-            yield problem(
-                headline, row, told, severity=Severity.WARNING, VOLUME=volume.id, LOST_ROW=""
-            )
+            names = _names(instance, VOLUME=volume.id)
+            yield problem(headline, row, told, severity=Severity.WARNING, **names)
+
+
+def _names(instance: Instance, **names: object) -> dict[str, Any]:
+    """Return the placeholders of root-bdm-broken: those that are not given do not apply."""
+    return {"VOLUME": "", "LOST_ROW": "", "DATABASE": plain_name(instance.database), **names}
 
 
 HAVANA = datetime(2013, 10, 17, tzinfo=UTC)
 """Release of the first nova that records root disks that are not volumes."""
 
 
-def _before_havana(instance: Instance) -> bool:
+def is_before_havana(instance: Instance) -> bool:
     """True if a server is so old that nova recorded no row of its disk, or its age is unknown."""
     created = moment(text(instance.raw, "created_at"))
     return created is None or created < HAVANA

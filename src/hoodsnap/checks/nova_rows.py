@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from hoodsnap.bundle import Answer
 from hoodsnap.check import Problem, Problems, check, problem
+from hoodsnap.checks.mappings import is_before_havana
 from hoodsnap.checks.traps import (
     building,
     just_changed,
@@ -424,8 +425,9 @@ def image_properties_lost(guest: Guest, instance: Instance) -> Problems:
 
     Authority: The server's record, which names an image; glance, for the properties.
 
-    Traps: A server that boots from a volume names no image. A deleted server. The table may not
-    have been collected.
+    Traps: A server that boots from a volume names no image, but nova keeps the properties that
+    cinder copied from the volume's image, and `image_base_image_ref` in any case. A deleted server.
+    The table may not have been collected.
 
     Next: Compare the rows with the properties of the image, and with the running guest:
 
@@ -442,7 +444,9 @@ def image_properties_lost(guest: Guest, instance: Instance) -> Problems:
     Source: nova utils.py `get_system_metadata_from_image`, virt/libvirt/driver.py
     `_get_guest_xml`.
     """
-    if instance.deleted or instance.image is None or not instance.host:
+    if instance.deleted or not instance.host:
+        return
+    if instance.image is None and is_before_havana(instance):
         return
     rows = instance.rows("instance_system_metadata")
     kept = [row for row in rows if str(row.cells.get("key")).startswith("image_")]
@@ -451,13 +455,15 @@ def image_properties_lost(guest: Guest, instance: Instance) -> Problems:
     asked = _asked(instance, "instance_system_metadata")
     if asked is None:
         return
+    source = "boots from a volume"
+    if instance.image is not None:
+        source = f"was made from image {brief(instance.image)}"
     yield problem(
-        f"{guest.title} was made from image {brief(instance.image)}, but nova has none of the "
-        "image's properties",
+        f"{guest.title} {source}, but nova has none of the image's properties",
         says(instance, image=instance.image, vm_state=instance.vm_state),
         hears(asked, "nova-db", f"{instance.database}.instance_system_metadata", rows=len(rows)),
         DATABASE=instance.database,
-        IMAGE=instance.image,
+        IMAGE=instance.image or "",
     )
 
 

@@ -194,9 +194,9 @@ def rescue_residue(guest: Guest, host: Host, record: Server | Instance, domain: 
         openstack server show UUID -c status
         virsh domblklist --details NAME
 
-    Not yet: Do not remove disk.rescue while a guest runs on it. Do not run `openstack server reboot
-    --hard` before the root disk is confirmed to be intact. Do not run `openstack server unrescue`
-    without unrescue.xml.
+    Not yet: Do not remove disk.rescue while a guest runs on it. Do not reboot the server hard
+    before the root disk is confirmed to be intact. Do not end the rescue through nova while
+    unrescue.xml is missing: it fails, and leaves the server in error.
 
     Source: nova virt/libvirt/driver.py `rescue`, `unrescue`; nova user guide, rescue.
     """

@@ -27,6 +27,7 @@ from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.cloud.volume_owners import is_disk_of
 from hoodsnap.facts.database.block_device_mapping import BlockDeviceMapping, Connection
 from hoodsnap.facts.database.instance import Instance
+from hoodsnap.facts.database.tables import plain_name
 from hoodsnap.facts.domain.disk import Disk
 from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.fact import UnheardError, known
@@ -82,6 +83,9 @@ def _attached(name: str) -> Callable[[Attachment], object]:
     return lambda attachment: getattr(attachment.connection, name)
 
 
+DEVICE = "device name"
+"""What nova and cinder tell about the device, which decides nothing but the guest's next start."""
+
 ALWAYS = (
     Thing(
         "server",
@@ -92,7 +96,7 @@ ALWAYS = (
         ),
     ),
     Thing(
-        "device name",
+        DEVICE,
         (
             Told("mapping", ROW, "device_name", lambda row: row.device_name),
             Told("attachment", LISTED, "device", lambda one: one.device),
@@ -237,17 +241,24 @@ def volume_record_differs(guest: Guest, instance: Instance, server: Server | Non
     If nova's connection_info is wrong, write it again (Xena and later), on the server's host. The
     server is off meanwhile:
 
-        openstack server stop UUID
+        openstack server stop RECONNECTED
         nova-manage volume_attachment get_connector --json > connector.json
-        nova-manage volume_attachment refresh UUID VOLUME connector.json
-        openstack server start UUID
+        nova-manage volume_attachment refresh RECONNECTED VOLUME connector.json
+        openstack server start RECONNECTED
+
+    If nova's device name is not the target that the guest's disk has, correct the name in the
+    cell's database, after a backup of it. `nova-manage volume_attachment refresh` keeps the name:
+
+        virsh domblklist --details NAME
+        UPDATE DATABASE.block_device_mapping SET device_name = '/dev/TARGET' WHERE id = MISNAMED
 
     It worked if nova's record is cinder's:
 
         nova-manage volume_attachment show UUID VOLUME
+        SELECT device_name FROM DATABASE.block_device_mapping WHERE id = MISNAMED
 
     Not yet: Do not run `openstack server reboot --hard`: it starts the guest with nova's record. Do
-    not edit rows by hand.
+    not edit connection_info by hand.
 
     Source: nova virt/block_device.py `_volume_attach`, volume/cinder.py
     `_translate_attachment_ref`; cinder api/v3/views/attachments.py.
@@ -263,25 +274,51 @@ def volume_record_differs(guest: Guest, instance: Instance, server: Server | Non
         attachment = cinder.attachments.get(mapping.attachment_id or "")
         title = f"{guest.title}'s {cinder.title_of(mapping.volume_id)}"
         try:
-            yield from _told_apart(title, mapping, volume, attachment)
+            yield from _told_apart(guest, title, mapping, volume, attachment)
             yield from _of_owner(title, instance, mapping, volume)
         except UnheardError as unheard:
             reason = reason or unheard
     for found in disagreements(guest.title, OF_SERVER, instance=instance, server=server):
-        yield replace(found, names={"VOLUME": ""})
+        yield replace(found, names={"VOLUME": "", "RECONNECTED": "", "MISNAMED": ""})
     if reason is not None:
         raise reason
 
 
 def _told_apart(
-    title: str, mapping: BlockDeviceMapping, volume: Volume | None, attachment: Attachment | None
+    guest: Guest,
+    title: str,
+    mapping: BlockDeviceMapping,
+    volume: Volume | None,
+    attachment: Attachment | None,
 ) -> Iterator[Problem]:
-    names = {"VOLUME": mapping.volume_id or ""}
     is_moved = volume is None or volume.name_id is not None
     things = ALWAYS if is_moved else (*ALWAYS, *UNLESS_MOVED)
     facts = {"mapping": mapping, "volume": volume, "attachment": attachment}
-    for found in disagreements(title, things, **facts):
-        yield replace(found, names=names)
+    for thing in things:
+        is_name = thing.name == DEVICE
+        names = {
+            "VOLUME": mapping.volume_id or "",
+            "RECONNECTED": "" if is_name else guest.uuid,
+            **(_misnamed(guest, mapping) if is_name else {"MISNAMED": ""}),
+        }
+        for found in disagreements(title, (thing,), **facts):
+            yield replace(found, names=names)
+
+
+def _misnamed(guest: Guest, mapping: BlockDeviceMapping) -> dict[str, str]:
+    """Return the placeholders of nova's device name; none to correct if the guest's disk has it.
+
+    They stay open if the guest's disks are unknown.
+    """
+    named = {"MISNAMED": mapping.id, "DATABASE": plain_name(mapping.database)}
+    row = {name: str(value) for name, value in named.items() if value is not None}
+    domain = guest.domain
+    disks = known(lambda: domain.disks) if domain is not None else None
+    disk = next((one for one in disks or () if is_disk_of(mapping, one)), None)
+    if disk is None or disk.target is None:
+        return row
+    has_it = posixpath.basename(mapping.device_name or "") == disk.target
+    return {"MISNAMED": ""} if has_it else {**row, "TARGET": disk.target}
 
 
 def _of_owner(
@@ -292,7 +329,8 @@ def _of_owner(
     things = OF_OWNER[:1] if is_rebuilt else OF_OWNER
     facts = {"instance": instance, "mapping": mapping, "volume": volume}
     for found in disagreements(title, things, **facts):
-        yield replace(found, names={"VOLUME": mapping.volume_id or ""}, severity=Severity.NOTE)
+        names = {"VOLUME": mapping.volume_id or "", "RECONNECTED": "", "MISNAMED": ""}
+        yield replace(found, names=names, severity=Severity.NOTE)
 
 
 @check(
@@ -321,8 +359,13 @@ def volume_disk_differs(guest: Guest, instance: Instance, domain: Domain) -> Pro
     Once the guest does not use the disk, detach the volume and attach it again, which defines the
     disk from the records:
 
-        openstack server remove volume UUID VOLUME
-        openstack server add volume UUID VOLUME
+        openstack server remove volume UUID REATTACHED
+        openstack server add volume UUID REATTACHED
+
+    If only nova's device name differs from the target of the guest's disk, correct the name in the
+    cell's database, after a backup of it; no command of nova does it:
+
+        UPDATE DATABASE.block_device_mapping SET device_name = '/dev/TARGET' WHERE id = MISNAMED
 
     It worked if the disk in the domain's XML is as recorded:
 
@@ -356,11 +399,12 @@ def _used_otherwise(
     its = f"{guest.title}'s {volumes.title_of(mapping.volume_id or '')}, disk {disk.target},"
     plugged = says(domain, disks=f"{disk.target} {disk.source}")
     row = says(mapping, volume_id=mapping.volume_id, device_name=mapping.device_name)
-    names = {"VOLUME": mapping.volume_id}
+    names = {"VOLUME": mapping.volume_id, "REATTACHED": mapping.volume_id, "MISNAMED": ""}
     device = posixpath.basename(mapping.device_name or "")
     if device and disk.target and device != disk.target:
         words = f"{its} is {mapping.device_name} in nova"
-        yield problem(words, plugged, row, severity=Severity.NOTE, **names)
+        misnamed = _misnamed(guest, mapping) | {"REATTACHED": "", "VOLUME": mapping.volume_id or ""}
+        yield problem(words, plugged, row, severity=Severity.NOTE, **misnamed)
     connection = mapping.connection
     if connection is not None:
         yield from _not_as_connected(its, connection, disk, plugged, row, names)

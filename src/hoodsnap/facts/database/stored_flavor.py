@@ -47,3 +47,20 @@ def read_pins(topology: str | None) -> Mapping[int, int]:
                 raise UnheardError(f"{what} can't be read")
             found[number] = processor
     return found
+
+
+def read_pinned_cpus(topology: str) -> frozenset[int]:
+    """Return the host CPUs that a compute node's column `numa_topology` has as pinned.
+
+    Raises `UnheardError`.
+    """
+    what = "the compute node's NUMA topology"
+    cells = fields_if_wrapped(read_object(topology, what)).get("cells")
+    found: set[int] = set()
+    for cell in cells if isinstance(cells, list | tuple) else ():
+        pinned = fields_if_wrapped(cell).get("pinned_cpus") if isinstance(cell, dict) else None
+        for cpu in pinned if isinstance(pinned, list | tuple) else ():
+            if not isinstance(cpu, int):
+                raise UnheardError(f"{what} can't be read")
+            found.add(cpu)
+    return frozenset(found)
