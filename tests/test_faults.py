@@ -267,6 +267,18 @@ FOUND = {
     "disk-access-limited": ["warning disk-access-limited of vm-data"],
     "tap-dead-vlan": ["error tap-missing-or-miswired of vm-linux"],
     "fip-on-host": ["error address-used-twice of "],
+    "port-build": ["warning port-binding-bad of vm-plain"],
+    "port-status-down": ["warning port-binding-bad of vm-tenant"],
+    "bridge-standalone": ["warning bridge-not-secure of "],
+    "bridge-controller-gone": ["error bridge-without-controller of "],
+    "bridge-mirrored": ["warning packets-mirrored of "],
+    "port-address-lost": ["error port-address-lost of vm-data"],
+    "card-by-hand": [
+        "error port-guest-mismatch of vm-linux",
+        "note live-vs-persistent-drift of vm-linux",
+    ],
+    "router-not-hosted": ["error router-not-hosted of "],
+    "dhcp-server-gone": ["error dhcp-server-silent of "],
     "backup-forgotten": [
         "warning port-opened-in-qemu of vm-snap",
         "note snapshot-or-blockjob-residue of vm-snap",

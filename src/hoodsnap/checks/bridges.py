@@ -65,14 +65,16 @@ def bridge_not_secure(host: Host) -> Problems:
                 f"{bridge.name} on {host.name} has "
                 f"{f'fail mode {mode}' if mode else 'no fail mode'}: without its controller it "
                 "switches past neutron's rules",
-                hears(bridge.answer, "Open vSwitch", bridge.name, bridge=bridge.name, fail_mode=mode),
+                hears(
+                    bridge.answer, "Open vSwitch", bridge.name, bridge=bridge.name, fail_mode=mode
+                ),
                 BRIDGE=bridge.name,
             )
 
 
 @check(Severity.ERROR)
 def bridge_without_controller(host: Host, cloud: Cloud) -> Problems:
-    """neutron's agent cannot write the rules of a bridge, because it is not the bridge's controller.
+    """neutron's agent cannot write the rules of a bridge, of which it is not the controller.
 
     The agent writes all rules of its bridges as their OpenFlow controller. When the last controller
     of a bridge is removed, Open vSwitch deletes all of the bridge's rules at once, so a secure

@@ -223,7 +223,7 @@ READ_ONLY = re.compile(
     r"|sha256sum|ss|stat|systemctl (status|show|is-active|list-units)|tail|tr|date --utc"
     r"|iscsiadm -m session|losetup --list|multipath -ll|sg_inq"
     r"|ip -d link show|ip link show|ip netns list|ip -brief address|ip -n \S+ (address|route)$"
-    r"|ip netns exec \S+ (iptables-save -t nat|sysctl net\.ipv4\.ip_forward)$"
+    r"|ip netns exec \S+ (iptables-save -t nat|sysctl net\.ipv4\.ip_forward|cat /proc/net/udp)$"
     r"|ovs-vsctl (get|show|(--columns=\S+ )?list)|ovs-ofctl dump-flows|SELECT"
     r"|qemu-img (info|check -f \S+ \S+$)"
     r"|chronyc tracking|tc -s qdisc show"
