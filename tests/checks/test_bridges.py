@@ -43,7 +43,15 @@ def _mirror(host: RecordedHost, *, of: str | None = None, output: str | None = "
         ["uuid", uuid[output]] if output is not None else none,
         none,
     ]
-    names = ["_uuid", "name", "select_all", "select_src_port", "select_dst_port", "output_port", "output_vlan"]
+    names = [
+        "_uuid",
+        "name",
+        "select_all",
+        "select_src_port",
+        "select_dst_port",
+        "output_port",
+        "output_vlan",
+    ]
     _table(host, "Mirror", names, [row])
     host.switch("Bridge", "br-int", mirrors=["uuid", "m0"])
 
