@@ -267,6 +267,7 @@ FOUND = {
     "disk-access-limited": ["warning disk-access-limited of vm-data"],
     "tap-dead-vlan": ["error tap-missing-or-miswired of vm-linux"],
     "fip-on-host": ["error address-used-twice of "],
+    "security-rule-gone": ["error security-group-not-enforced of vm-plain"],
     "port-build": ["warning port-binding-bad of vm-plain"],
     "port-status-down": ["warning port-binding-bad of vm-tenant"],
     "bridge-standalone": ["warning bridge-not-secure of "],

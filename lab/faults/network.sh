@@ -394,3 +394,12 @@ f_dhcp_server_gone() {
   "$LAB_DIR/systemctl" restart neutron-dhcp-agent
   until_ok 60 has_dnsmasq || die "the DHCP agent does not start dnsmasq"
 }
+
+fault security-rule-gone vm-plain "the OpenFlow rules that let TCP in to the guest are deleted; its security group allows TCP" "nothing until neutron's agent starts again"
+b_security_rule_gone() { tap_number | save number; ovs-ofctl -O OpenFlow13 del-flows br-int "table=82,tcp,reg5=$(saved number)"; }
+c_security_rule_gone() { ! tcp_passes; }
+tcp_passes() { ovs-ofctl -O OpenFlow13 dump-flows br-int "table=82,tcp,reg5=$(saved number)" | has 'table='; }
+f_security_rule_gone() {
+  tcp_passes || "$LAB_DIR/systemctl" restart neutron-openvswitch-agent
+  until_ok 60 tcp_passes || die "the agent did not write the rules of br-int again"
+}

@@ -146,8 +146,8 @@ def packets_mirrored(host: Host, cloud: Cloud) -> Problems:
     """Open vSwitch copies the packets of guests to another port.
 
     A mirror was set up by hand, as for tcpdump or a network analyzer, and nobody removed it.
-    Whoever reads its output sees what the guests send and receive, and the copies cost processor
-    time and bandwidth. neutron's Open vSwitch agent makes no mirrors and does not see them.
+    A program that reads its output sees what the guests send and receive, and the copies cost
+    processor time and bandwidth. neutron's agent makes no mirrors, and does not see them.
 
     Authority: Open vSwitch.
 

@@ -76,6 +76,7 @@ PLACEHOLDERS: Mapping[str, str] = {
     "GIB": "size in GiB",
     "GOOD": "name of the domain, if its saved memory is newer than its disk",
     "GROUP": "path of the control group",
+    "GROUP_OF_PORT": "id of each security group, from the command before",
     "GROUP_ID": "UUID of the server group",
     "GUEST": "UUID of the server whose guest is to start again",
     "HAS_GIB": "size on the host in GiB, rounded up",
