@@ -355,3 +355,51 @@ f_card_by_hand() {
   ip link del brlab0
 }
 no_card_by_hand() { ! c_card_by_hand; }
+
+fault router-not-hosted - "the router is removed from its L3 agent and added to no other" "nothing: neutron reports the router as ACTIVE"
+router_agent() { osc network agent list --router "$1" -f value -c ID; }
+b_router_not_hosted() {
+  osc router list -f value -c ID | head -1 | save router
+  router_agent "$(saved router)" | save agent
+  osc network agent remove router --l3 "$(saved agent)" "$(saved router)"
+  until_ok 60 no_router_ns || die "the agent keeps the router's namespace"
+  row "update neutron.standardattributes a join neutron.ports p on p.standard_attr_id = a.id
+       set a.updated_at = utc_timestamp() - interval 5 minute where p.device_id = '$(saved router)'"
+}
+no_router_ns() { ! ip netns list | grep -q "qrouter-$(saved router)"; }
+c_router_not_hosted() { [ -z "$(router_agent "$(saved router)")" ]; }
+f_router_not_hosted() {
+  ! c_router_not_hosted || osc network agent add router --l3 "$(saved agent)" "$(saved router)"
+  until_ok 60 router_is_wired || die "the router's ports are not ACTIVE"
+}
+router_is_wired() {
+  ! no_router_ns && [ "$(row "select count(*) from neutron.ports where device_id = '$(saved router)' and status <> 'ACTIVE'
+                              and device_owner <> 'network:floatingip'")" = 0 ]
+}
+
+fault dhcp-server-gone vm-plain "dnsmasq of the guest's network has ended, and the DHCP agent does not watch it (check_child_processes_interval = 0)" "nothing until the DHCP agent starts again"
+dnsmasq_pid() { pgrep -f "dnsmasq .*/dhcp/$(dhcp_ns | cut -c7-)/" || true; }
+has_dnsmasq() { [ -n "$(dnsmasq_pid)" ]; }
+b_dhcp_server_gone() {
+  local p
+  save dhcp_agent.ini </etc/neutron/dhcp_agent.ini
+  printf '[AGENT]\ncheck_child_processes_interval = 0\n' >>/etc/neutron/dhcp_agent.ini
+  "$LAB_DIR/systemctl" restart neutron-dhcp-agent
+  sleep 15 # it starts what is missing when it starts
+  p=$(dnsmasq_pid); kill "$p"; until_ok 5 no_process "$p"
+}
+c_dhcp_server_gone() { ! has_dnsmasq; }
+f_dhcp_server_gone() {
+  cat "$S/dhcp_agent.ini" >/etc/neutron/dhcp_agent.ini
+  "$LAB_DIR/systemctl" restart neutron-dhcp-agent
+  until_ok 60 has_dnsmasq || die "the DHCP agent does not start dnsmasq"
+}
+
+fault security-rule-gone vm-plain "the OpenFlow rules that let TCP in to the guest are deleted; its security group allows TCP" "nothing until neutron's agent starts again"
+b_security_rule_gone() { tap_number | save number; ovs-ofctl -O OpenFlow13 del-flows br-int "table=82,tcp,reg5=$(saved number)"; }
+c_security_rule_gone() { ! tcp_passes; }
+tcp_passes() { ovs-ofctl -O OpenFlow13 dump-flows br-int "table=82,tcp,reg5=$(saved number)" | has 'table='; }
+f_security_rule_gone() {
+  tcp_passes || "$LAB_DIR/systemctl" restart neutron-openvswitch-agent
+  until_ok 60 tcp_passes || die "the agent did not write the rules of br-int again"
+}

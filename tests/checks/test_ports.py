@@ -204,11 +204,46 @@ def test_a_failed_binding_in_the_info_cache_is_found_without_neutron(host: Recor
 def test_a_port_of_a_running_guest_that_is_not_wired(host: RecordedHost) -> None:
     port = _port(host, "vm-plain")["id"]
     host.port(port, status="DOWN")
+    host.drop(lambda answer: not answer.query.startswith("ovs-ofctl"))
 
     assert host.findings() == [
         f"port-binding-bad of vm-plain: port reports id = {port}, status = DOWN, host = vm;"
         " domain reports state = running (unpaused)"
     ]
+    finding = host.found("port-binding-bad")
+    assert finding.severity.word == "error"
+    assert (
+        changes(finding)
+        == [
+            f"openstack server volume list {host.uuid('vm-plain')}",
+            f"openstack port list --server {host.uuid('vm-plain')}",
+            f"openstack server reboot --hard {host.uuid('vm-plain')}",
+        ][2:]
+    )
+
+
+@pytest.mark.parametrize("status", ["DOWN", "BUILD"])
+def test_a_wired_port_that_is_not_active_needs_no_reboot(host: RecordedHost, status: str) -> None:
+    port = _port(host, "vm-plain")["id"]
+    host.port(port, status=status)
+
+    [finding] = host.report().findings
+    assert (finding.check.name, finding.severity.word) == ("port-binding-bad", "warning")
+    assert finding.headline.endswith(
+        f" is {status} in neutron, but its tap tap{port[:11]} is wired"
+    )
+    assert changes(finding) == ["systemctl restart neutron-openvswitch-agent"]
+
+
+def test_a_port_in_build_that_is_not_wired(host: RecordedHost) -> None:
+    port = _port(host, "vm-plain")["id"]
+    host.port(port, status="BUILD")
+    host.drop(lambda answer: not answer.query.startswith("ovs-ofctl"))
+
+    [finding] = host.report().findings
+    assert finding.severity.word == "error"
+    assert finding.headline.endswith(" is BUILD in neutron, but the guest runs")
+    assert changes(finding) == ["systemctl restart neutron-openvswitch-agent"]
 
 
 def test_a_disabled_port_is_a_warning(host: RecordedHost) -> None:
@@ -330,6 +365,23 @@ def test_port_guest_mismatch(host: RecordedHost) -> None:
     ]
     headline = f"vm-plain runs with card tap{port['id'][:11]} ({port['mac_address']}), but neutron has no port for it"
     assert headline in host.headlines()
+
+
+def test_a_card_that_was_added_by_hand_names_its_bridge(host: RecordedHost) -> None:
+    name = host.domain("vm-plain")
+    card = """<interface type='bridge'><mac address='52:54:00:1a:b0:01'/>
+      <source bridge='brlab0'/><target dev='vnet1'/><model type='rtl8139'/></interface>"""
+    host.edit("libvirt", f"virsh dumpxml {name}", "</devices>", f"{card}</devices>")
+
+    finding = host.found("port-guest-mismatch")
+    assert finding.headline == (
+        "vm-plain runs with card vnet1 (52:54:00:1a:b0:01) on bridge brlab0, but neutron has no "
+        "port for it"
+    )
+    assert changes(finding) == [
+        f"virsh detach-interface {name} bridge --mac 52:54:00:1a:b0:01 --live"
+    ]
+    assert "card-model-mismatch" not in {one.check.name for one in host.report().findings}
 
 
 def test_a_card_whose_port_belongs_to_another_server_now(host: RecordedHost) -> None:

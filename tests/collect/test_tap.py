@@ -95,6 +95,7 @@ def test_only_the_guests_namespaces_are_collected(monkeypatch: pytest.MonkeyPatc
     assert inside == [
         f"ip -j -n qdhcp-{NETWORK} address",
         f"ip -j -n qdhcp-{NETWORK} route",
+        f"ip netns exec qdhcp-{NETWORK} cat /proc/net/udp",
         f"ip -j -n qrouter-{ROUTER} address",
         f"ip -j -n qrouter-{ROUTER} route",
         f"ip netns exec qrouter-{ROUTER} iptables-save -t nat",
@@ -172,7 +173,8 @@ def test_of_sockets_only_those_that_listen_everywhere_are_kept() -> None:
     guest = "   1: 0114140A:25E1 FA14140A:B3C4 01 00000000:00000000\n"
     local = "   2: 0100007F:0035 00000000:0000 0A 00000000:00000000\n"
 
-    assert listeners(heading + guest + proxy + local) == heading + proxy
+    server = "  13: 00000000:0043 00000000:0000 07 00000000:00000000\n"
+    assert listeners(heading + guest + proxy + server + local) == heading + proxy + server
     assert listeners("") == ""
 
 

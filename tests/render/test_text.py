@@ -286,6 +286,9 @@ OF_THE_NETWORK = {
     "net.ipv4.ip_forward of the routers was not collected",
     "the sockets in the routers' namespaces were not collected",
     "Open vSwitch: the first tables of its bridges were not collected",
+    "Open vSwitch: the controllers of its bridges were not collected",
+    "Open vSwitch: the mirrors of its bridges were not collected",
+    "the sockets in the DHCP servers' namespaces were not collected",
 }
 OF_DAEMONS = "the open files of the daemons were not counted"
 OF_LIMITS = {

@@ -74,7 +74,7 @@ def bridge_not_secure(host: Host) -> Problems:
 
 @check(Severity.ERROR)
 def bridge_without_controller(host: Host, cloud: Cloud) -> Problems:
-    """neutron's agent cannot write the rules of a bridge, because it is not the bridge's controller.
+    """neutron's agent cannot write the rules of a bridge, of which it is not the controller.
 
     The agent writes all rules of its bridges as their OpenFlow controller. When the last controller
     of a bridge is removed, Open vSwitch deletes all of the bridge's rules at once, so a secure
@@ -146,8 +146,8 @@ def packets_mirrored(host: Host, cloud: Cloud) -> Problems:
     """Open vSwitch copies the packets of guests to another port.
 
     A mirror was set up by hand, as for tcpdump or a network analyzer, and nobody removed it.
-    Whoever reads its output sees what the guests send and receive, and the copies cost processor
-    time and bandwidth. neutron's Open vSwitch agent makes no mirrors and does not see them.
+    A program that reads its output sees what the guests send and receive, and the copies cost
+    processor time and bandwidth. neutron's agent makes no mirrors, and does not see them.
 
     Authority: Open vSwitch.
 

@@ -132,6 +132,8 @@ def _witnesses(
         flows = (
             guest.host.network.flows.get(known(lambda: tap.ofport) or -1) if guest.host else None
         )  # noqa: B023
+        number = known(lambda: tap.ofport or -1)  # noqa: B023
+        flows = guest.host.network.flows.get(number or -1) if guest.host is not None else None
         if tap.prefix == port.id[:PREFIX] and flows is not None:
             for ip in sorted(flows.addresses):
                 yield ip, hears(flows.answer, "flows", tap.name, nw_src=ip)

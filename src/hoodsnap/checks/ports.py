@@ -303,7 +303,8 @@ def _wired_tap(guest: Guest, port: Port) -> Tap | None:
     for tap in known(lambda: guest.taps) or ():
         if tap.prefix != port.id[:PREFIX] or host is None:
             continue
-        flows = host.network.flows.get(known(lambda: tap.ofport) or -1)  # noqa: B023
+        number = known(lambda: tap.ofport or -1)  # noqa: B023
+        flows = host.network.flows.get(number or -1)
         has_rules = flows is not None and bool(flows.tables)
         has_tag = known(lambda: tap.tag is not None and not tap.is_dead)  # noqa: B023
         is_on = known(lambda: tap.is_there and tap.up and not tap.error)  # noqa: B023
@@ -463,8 +464,8 @@ def port_guest_mismatch(
         openstack port list --server UUID --long
         virsh domiflist NAME
 
-    If the guest has the card of a port that it does not have any more, remove the port from the server, which takes
-    the card from the guest, and deletes the port if nova created it:
+    If the guest has the card of a port that is not its own any more, remove the port from the
+    server, which takes the card from the guest, and deletes the port if nova created it:
 
         openstack server remove port UUID LOST_PORT
 
@@ -518,7 +519,8 @@ def port_guest_mismatch(
                 if owner == guest.uuid:
                     continue  # port-owner-lost reports it: the port is this server's
             yield problem(
-                f"{guest.title} runs with card {card.target or card.type} ({card.mac}){on}, but {has}",
+                f"{guest.title} runs with card {card.target or card.type} ({card.mac}){on}, but "
+                f"{has}",
                 says(domain, interfaces=f"{card.target or card.type} {card.mac}"),
                 *([says(it, id=it.id, device_id=it.device_id) for it in others] or [none]),
                 LOST_PORT=others[0].id if others else "" if added else _cached_port(guest, card),

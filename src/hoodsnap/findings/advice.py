@@ -82,6 +82,7 @@ PLACEHOLDERS: Mapping[str, str] = {
     "GIB": "size in GiB",
     "GOOD": "name of the domain, if its saved memory is newer than its disk",
     "GROUP": "path of the control group",
+    "GROUP_OF_PORT": "id of each security group, from the command before",
     "GROUP_ID": "UUID of the server group",
     "GUEST": "UUID of the server whose guest is to start again",
     "HAS_GIB": "size on the host in GiB, rounded up",
@@ -252,7 +253,7 @@ READ_ONLY = re.compile(
     r"|sha256sum|ss|stat|systemctl (status|show|is-active|list-units)|tail|tr|date --utc"
     r"|iscsiadm -m session|losetup --list|multipath -ll|sg_inq"
     r"|ip -d link show|ip link show|ip netns list|ip -brief address|ip -n \S+ (address|route)$"
-    r"|ip netns exec \S+ (iptables-save -t nat|sysctl net\.ipv4\.ip_forward)$"
+    r"|ip netns exec \S+ (iptables-save -t nat|sysctl net\.ipv4\.ip_forward|cat /proc/net/udp)$"
     r"|ovs-vsctl (get|show|(--columns=\S+ )?list)|ovs-ofctl dump-flows|SELECT"
     r"|qemu-img (info|check -f \S+ \S+$)"
     r"|chronyc tracking|tc -s qdisc show"

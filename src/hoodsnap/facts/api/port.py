@@ -13,7 +13,7 @@ from urllib.parse import parse_qs
 from hoodsnap.bundle import Answer
 from hoodsnap.facts.api.agent import Agent
 from hoodsnap.facts.api.body import items_of
-from hoodsnap.facts.api.subnet import FloatingIp, Router, Subnet
+from hoodsnap.facts.api.subnet import FloatingIp, Router, SecurityGroup, Subnet
 from hoodsnap.facts.fact import (
     Documented,
     DocumentedField,
@@ -304,6 +304,7 @@ class Ports:
         """Port id → the floating IPs that lead to the port."""
         self.subnets: dict[str, Subnet] = {}
         self.routers_by_id: dict[str, Router] = {}
+        self.security_groups: dict[str, SecurityGroup] = {}
         self.heard: set[str] = set()
         """Lists that were collected, of the whole cloud or in part."""
         self.whole: set[str] = set()
@@ -374,6 +375,8 @@ class Ports:
                     self.floating[port] = (*others, leads)
             elif name == "subnets":
                 self.subnets[uuid] = Subnet(raw, answer)
+            elif name == "security-groups":
+                self.security_groups[uuid] = SecurityGroup(raw, answer)
             elif name == "routers":
                 self.routers_by_id[uuid] = Router(raw, answer)
             elif name == "agents" and self.agents is not None:

@@ -180,3 +180,17 @@ class FloatingIp(NeutronItem):
     def updated_at(self) -> str | None:
         """Time of the last update, UTC (Newton and later)."""
         return text(self.raw, "updated_at")
+
+
+class SecurityGroup(NeutronItem):
+    """One security group."""
+
+    @property
+    def has_state(self) -> bool:
+        """False if its rules hold for single packets, not for connections."""
+        return self.raw.get("stateful") is not False
+
+    @property
+    def rules(self) -> tuple[Mapping[str, object], ...]:
+        """Its rules: `direction`, `ethertype`, `protocol`, `remote_group_id` …"""
+        return tuple(self._list("security_group_rules"))

@@ -71,10 +71,10 @@ class Bridge(NamedTuple):
         return tuple(sorted(found, key=lambda mirror: mirror.name))
 
     def _mirror(self, row: Row) -> Mirror | None:
-        ports, _ = self.tables.get("Port", ((), None))
+        ports = self.tables["Port"][0] if "Port" in self.tables else ()
         names = {str(port.get("_uuid")): str(port.get("name")) for port in ports}
         chosen = {*uuids(row.get("select_src_port")), *uuids(row.get("select_dst_port"))}
-        [output, *_] = [*uuids(row.get("output_port")), None]
+        output = next(iter(uuids(row.get("output_port"))), None)
         vlan = row.get("output_vlan")
         whole = row.get("select_all") is True
         sends = output is not None or isinstance(vlan, int)

@@ -18,6 +18,7 @@ _PARTS = {
     "sysctl net.ipv4.ip_forward": "forward",
     "cat /proc/net/tcp": "tcp",
     "cat /proc/net/tcp6": "tcp6",
+    "cat /proc/net/udp": "udp",
 }
 """Command that was run inside → the part of what is known that it tells."""
 
@@ -37,6 +38,9 @@ _CHAIN = re.compile(r"^:neutron-\S+-PREROUTING ", re.MULTILINE)
 
 _LISTENS = re.compile(r"^ {0,9}\d{1,9}: 0{1,32}:([0-9A-F]{4}) ", re.MULTILINE)
 
+DHCP_PORT = 67
+"""UDP port at which a DHCP server listens."""
+
 _SOURCE = re.compile(r"-A \S+-snat -o \S+ -j SNAT --to-source ([\d.]+)")
 
 
@@ -46,7 +50,7 @@ class Namespace(NamedTuple):
     name: str
     """`qrouter-` with the router's id, `qdhcp-` with the network's."""
     said: Mapping[str, Answer]
-    """The answers about it: `address`, `route`, `nat`, `forward`, `tcp`, `tcp6`."""
+    """The answers about it: `address`, `route`, `nat`, `forward`, `tcp`, `tcp6`, `udp`."""
 
     @property
     def addresses(self) -> frozenset[str]:
@@ -114,6 +118,14 @@ class Namespace(NamedTuple):
             for port in _LISTENS.findall(str(answer.value)):
                 found[int(port, 16)] = answer
         return found
+
+    @property
+    def answers_dhcp(self) -> bool:
+        """True if a program has a socket of the DHCP server's UDP port on all addresses."""
+        if "udp" not in self.said:
+            raise UnheardError("the sockets in the DHCP servers' namespaces were not collected")
+        rows = value_of(self.said["udp"], f"sockets of {self.name}", str)
+        return f"{DHCP_PORT:04X}" in _LISTENS.findall(rows)
 
     @property
     def down(self) -> frozenset[str]:
