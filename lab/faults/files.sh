@@ -124,6 +124,11 @@ b_disk_grown() { cp --sparse=always -a "$(idir)/disk" "$S/disk.copy"; qemu-img r
 c_disk_grown() { [ "$(qemu-img info -U --output json "$(idir)/disk" | jq '."virtual-size"')" -gt 1073741824 ]; }
 f_disk_grown() { cp --sparse=always -a "$S/disk.copy" "$(idir)/disk"; rm "$S/disk.copy"; }
 
+fault disk-shrunk vm-stopped "the disk is half as large as its flavor's, as after a resize that failed half way" "nothing; the guest has less than its owner pays for"
+b_disk_shrunk() { cp --sparse=always -a "$(idir)/disk" "$S/disk.copy"; qemu-img resize -q --shrink -f qcow2 "$(idir)/disk" 512M; }
+c_disk_shrunk() { [ "$(qemu-img info -U --output json "$(idir)/disk" | jq '."virtual-size"')" -lt 1073741824 ]; }
+f_disk_shrunk() { cp --sparse=always -a "$S/disk.copy" "$(idir)/disk"; rm "$S/disk.copy"; }
+
 fault resize-copy-gone vm-verify "the copy for reverting a resize (UUID_resize) is gone" "nothing; a revert fails"
 b_resize_copy_gone() { mv "$(idir)_resize" "$S/copy"; }
 c_resize_copy_gone() { [ ! -e "$(idir)_resize" ]; }
@@ -138,6 +143,11 @@ fault definition-other-disk vm-duo "the stored definition of a running guest nam
 b_definition_other_disk() { save_definition; sed "s#$(idir)/disk'#$(idir)/disk.old'#" "$S/inactive.xml" | save edited.xml; virsh -q define "$S/edited.xml"; }
 c_definition_other_disk() { virsh dumpxml --inactive "$u" | has "/disk.old'"; }
 f_definition_other_disk() { virsh -q define "$S/inactive.xml"; }
+
+fault definition-other-format vm-duo "the stored definition of a running guest has its disk as raw instead of qcow2" "nothing; hard reboot writes the definition again"
+b_definition_other_format() { save_definition; sed "/<disk /,/<\\/disk>/ s/type='qcow2'/type='raw'/" "$S/inactive.xml" | save edited.xml; virsh -q define "$S/edited.xml"; }
+c_definition_other_format() { virsh dumpxml --inactive "$u" | has "name='qemu' type='raw'"; }
+f_definition_other_format() { virsh -q define "$S/inactive.xml"; }
 
 fault definition-foreign-disk vm-stopped "the definition of a stopped guest names the disk of another server" "nothing; hard reboot and start write the definition again"
 b_definition_foreign_disk() { save_definition; sed "s#$(idir)/disk'#$INSTANCES/$(uuid_of vm-plain)/disk'#" "$S/inactive.xml" | save edited.xml; virsh -q define "$S/edited.xml"; }

@@ -35,6 +35,14 @@ b_binding_left() { port_id | save port; row "insert into neutron.ml2_port_bindin
 c_binding_left() { [ "$(row "select count(*) from neutron.ml2_port_bindings where port_id='$(saved port)' and host='compute-old'")" = 1 ]; }
 f_binding_left() { row "delete from neutron.ml2_port_bindings where port_id='$(saved port)' and host='compute-old'"; }
 
+fault card-address-edited vm-duo "the domain was started with another MAC address of its card, as after virsh edit" "nothing: the port stays ACTIVE, and its filters drop what the guest sends"
+b_card_address_edited() {
+  save_definition; sed "s/<mac address='fa:16:3e:..:..:/<mac address='fa:16:3e:ab:cd:/" "$S/inactive.xml" | save edited.xml
+  virsh -q define "$S/edited.xml"; virsh -q destroy "$u"; virsh -q start "$u"
+}
+c_card_address_edited() { virsh domiflist "$u" | has 'fa:16:3e:ab:cd:'; }
+f_card_address_edited() { virsh -q define "$S/inactive.xml"; back_to_active; }
+
 fault port-disabled vm-snap "the neutron port is administratively down" "nothing in nova: status stays ACTIVE"
 b_port_disabled() { port_id | save port; osc port set --disable "$(saved port)"; }
 c_port_disabled() { [ "$(row "select admin_state_up from neutron.ports where id='$(saved port)'")" = 0 ]; }

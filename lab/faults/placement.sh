@@ -12,6 +12,13 @@ alloc_set() { # CONSUMER MEMORY: through the API
   osc --os-placement-api-version 1.28 resource provider allocation set --allocation "rp=$(rp_id),VCPU=1,MEMORY_MB=$2,DISK_GB=1" \
     --project-id "$(row "select id from keystone.project where name='admin' and domain_id='default'")" --user-id "$(row "select user_id from keystone.local_user where name='admin'")" "$1" -f value >/dev/null
 }
+fault placement-cut vm-config "placement has allocated half of the instance's memory" "nothing for a running instance"
+memory_allocated() { row "select used from placement.allocations where consumer_id='$u' and resource_class_id=1"; }
+set_memory_allocated() { row "update placement.allocations set used=$1 where consumer_id='$u' and resource_class_id=1"; }
+b_placement_cut() { memory_allocated | save memory; set_memory_allocated "$(($(saved memory) / 2))"; }
+c_placement_cut() { [ "$(memory_allocated)" != "$(saved memory)" ]; }
+f_placement_cut() { set_memory_allocated "$(saved memory)"; }
+
 fault trait-left - "the resource provider has COMPUTE_STATUS_DISABLED, but the service is enabled" "removed when nova-compute reads the provider again (within five minutes)"
 trait_id() { row "select id from placement.traits where name='COMPUTE_STATUS_DISABLED'"; }
 provider_id() { row "select id from placement.resource_providers where uuid='$(rp_id)'"; }

@@ -59,6 +59,24 @@ b_memory_held_back() { group_files memory.high memory.soft_limit_in_bytes | save
 c_memory_held_back() { [ "$(cat "$(saved file)")" = $((64 << 20)) ]; }
 f_memory_held_back() { case $(saved file) in *.high) echo max ;; *) echo -1 ;; esac >"$(saved file)"; }
 
+fault memory-limited vm-duo "a limit of 1 GiB of memory is written into the guest's control group; libvirt does not know" "nothing; the next start makes a new group"
+b_memory_limited() { group_files memory.max memory.limit_in_bytes | save file; echo $((1 << 30)) >"$(saved file)"; }
+c_memory_limited() { [ "$(cat "$(saved file)")" = $((1 << 30)) ]; }
+f_memory_limited() { case $(saved file) in *.max) echo max ;; *) echo -1 ;; esac >"$(saved file)"; }
+
+groups_of() { grep -F machine "/proc/$(qpid)/cgroup"; } # that libvirt made
+fault qemu-moved-out vm-resized "the guest's qemu was moved out of the control groups that libvirt made for it" "nothing; libvirt's limits do not apply to it until its next start"
+b_qemu_moved_out() {
+  local line names
+  groups_of | save groups
+  while IFS= read -r line; do
+    names=${line#*:} names=${names%%:*}
+    echo "$(qpid)" >"/sys/fs/cgroup/${names:-unified}/cgroup.procs" 2>/dev/null || echo "$(qpid)" >/sys/fs/cgroup/cgroup.procs 2>/dev/null || true
+  done <"$S/groups"
+}
+c_qemu_moved_out() { running && [ "$(groups_of | grep -c .)" -lt "$(grep -c . "$S/groups")" ]; }
+f_qemu_moved_out() { back_to_active; }
+
 fault disk-access-limited vm-data "a limit of 1 MiB/s for writing to the host's disk is written into the guest's control group" "nothing; the next start makes a new group"
 b_disk_access_limited() {
   lsblk -dno MAJ:MIN,TYPE | awk '$2 == "disk" && $1 !~ /^253:/ && !n++ { print $1 }' | save disk

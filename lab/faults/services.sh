@@ -32,6 +32,11 @@ b_dhcp_agent_down() { stop neutron-dhcp-agent; }
 c_dhcp_agent_down() { ! alive neutron-dhcp-agent; }
 f_dhcp_agent_down() { start_again neutron-dhcp-agent; }
 
+fault dhcp-agent-stopped - "neutron-dhcp-agent is SIGSTOPped: connected, but not working" "neutron reports the agent as alive for 75 s"
+b_dhcp_agent_stopped() { kill -STOP "$(pid_of neutron-dhcp-agent)"; }
+c_dhcp_agent_stopped() { grep -q '^State:.*T' "/proc/$(pid_of neutron-dhcp-agent)/status"; }
+f_dhcp_agent_stopped() { kill -CONT "$(pid_of neutron-dhcp-agent)"; }
+
 fault l3-agent-silent - "the L3 agent runs, but reports to neutron once an hour, as with a wrong report_interval" "neutron reports the agent as down after 75 s"
 l3_agent_died() { [ "$(row "select heartbeat_timestamp < utc_timestamp() - interval 5 minute from neutron.agents where \`binary\` = 'neutron-l3-agent' and host = '$LAB_HOST'")" = 1 ]; }
 b_l3_agent_silent() {

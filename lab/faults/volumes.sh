@@ -161,6 +161,11 @@ b_db_image_bus() {
 c_db_image_bus() { [ "$(get_bus)" = ide ]; }
 f_db_image_bus() { set_bus "$(saved bus)"; set_root_bus "$(saved root_bus)"; }
 
+fault db-image-bus-running vm-snap "nova's copy of the image of a running server asks for another disk bus (ide) than the guest has" "a hard reboot moves the guest's disk to the other bus"
+b_db_image_bus_running() { b_db_image_bus; }
+c_db_image_bus_running() { c_db_image_bus; }
+f_db_image_bus_running() { f_db_image_bus; }
+
 fault db-image-card vm-duo "nova's copy of the image asks for another network card (e1000) than the guest has" "a hard reboot changes the guest's card"
 set_card() { row "update nova.instance_system_metadata set value='$1' where instance_uuid='$u' and \`key\`='image_hw_vif_model'"; }
 b_db_image_card() { set_card e1000; }
@@ -186,3 +191,42 @@ fault db-device-name vm-data "nova's record of an attached volume has another de
 b_db_device_name() { row "select concat(id, ' ', device_name) from nova.block_device_mapping where instance_uuid='$u' and deleted=0 and volume_id is not null limit 1" | save row; row "update nova.block_device_mapping set device_name='/dev/vdz' where id=$(cut -d' ' -f1 "$S/row")"; }
 c_db_device_name() { [ "$(row "select device_name from nova.block_device_mapping where id=$(cut -d' ' -f1 "$S/row")")" = /dev/vdz ]; }
 f_db_device_name() { row "update nova.block_device_mapping set device_name='$(cut -d' ' -f2 "$S/row")' where id=$(cut -d' ' -f1 "$S/row")"; }
+new_volume() { # NAME: a volume of 1 GiB that no server has
+  osc volume create --size 1 "$1" -f value -c id | save vol
+  until_ok 60 volume_is "status='available'" || die "cinder did not create the volume $1 (log: /var/log/cinder/cinder-volume.log)"
+}
+no_volume() { osc volume set --state available "$(saved vol)"; osc volume delete "$(saved vol)"; until_ok 60 eval '! volume_is deleted=0'; }
+
+fault volume-deleting - "a volume without a server has been in status deleting for four days, as after a lost request" "nothing; nobody can use or delete it"
+b_volume_deleting() { new_volume lab-stuck; set_volume "status='deleting', updated_at=utc_timestamp() - interval 4 day"; }
+c_volume_deleting() { volume_is "status='deleting' and deleted=0"; }
+f_volume_deleting() { no_volume; }
+
+attach_for() { # UUID: cinder has attached the volume to this server of the host
+  new_uuid | save id
+  row "insert into cinder.volume_attachment (created_at,updated_at,deleted,id,volume_id,attached_host,instance_uuid,mountpoint,attach_time,attach_mode,attach_status,connection_info)
+       values ($long_ago,$long_ago,0,'$(saved id)','$(saved vol)','$LAB_HOST','$1','/dev/vdb',$long_ago,'rw','attached','{}')"
+  set_volume "status='in-use', attach_status='attached', updated_at=$long_ago"
+}
+attached_still() { [ "$(row "select count(*) from cinder.volume_attachment where id='$(saved id)' and deleted=0")" = 1 ]; }
+not_attached() { row "delete from cinder.volume_attachment where id='$(saved id)'"; set_volume "attach_status='detached'"; no_volume; }
+
+fault volume-of-nobody - "cinder has a volume attached to a server that does not exist, as after a deletion that did not reach cinder" "nothing; nobody can detach or delete it"
+b_volume_of_nobody() { new_volume lab-nobodys; attach_for "$(new_uuid)"; }
+c_volume_of_nobody() { attached_still; }
+f_volume_of_nobody() { not_attached; }
+
+fault volume-of-deleted - "a deleted server still has a volume, in nova's record and in cinder" "nothing; no other server can use the volume"
+b_volume_of_deleted() {
+  local deleted; deleted=$(uuid_of vm-deleted)
+  new_volume lab-kept; attach_for "$deleted"
+  row "insert into nova.block_device_mapping (created_at,updated_at,deleted,device_name,volume_id,volume_size,instance_uuid,source_type,destination_type,device_type,disk_bus,attachment_id,uuid,connection_info)
+       values ($long_ago,$long_ago,0,'/dev/vdb','$(saved vol)',1,'$deleted','volume','volume','disk','virtio','$(saved id)',uuid(),'{}')"
+}
+c_volume_of_deleted() { attached_still; }
+f_volume_of_deleted() { row "delete from nova.block_device_mapping where volume_id='$(saved vol)'"; not_attached; }
+
+fault boot-volume-unmarked vm-bfv "cinder marks the volume that the guest boots from as not bootable" "nothing; no other server can boot from it"
+b_boot_volume_unmarked() { vol_of | save vol; osc volume set --non-bootable "$(saved vol)"; }
+c_boot_volume_unmarked() { volume_is "bootable=0"; }
+f_boot_volume_unmarked() { osc volume set --bootable "$(saved vol)"; }

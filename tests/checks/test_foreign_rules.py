@@ -109,8 +109,8 @@ def test_foreign_rule_drops_packets(host: RecordedHost) -> None:
         ("ip,nw_dst={ip}", "what is sent to vm-plain"),
         ("priority=5,arp,arp_tpa={ip}", "what is sent to vm-plain"),
         ("priority=9,in_port=1,dl_dst={mac}", "what is sent to vm-plain"),
-        ("priority=1,ip", "all packets"),
-        ("priority=1,arp", "all packets"),
+        ("priority=1,ip", "all IPv4 packets"),
+        ("priority=1,arp", "all ARP packets"),
         ("", "all packets"),
     ],
 )

@@ -113,7 +113,8 @@ def disk_access_limited(guest: Guest, host: Host, domain: Domain, cgroup: Cgroup
 
         virsh blkiotune NAME --live --IO_LIMIT PATH,AMOUNT
 
-    If it is the weight, set the defined or the kernel's own one, also at once:
+    If the weight differs, set the one that libvirt defined, or else the kernel's default, which
+    works at once:
 
         virsh blkiotune NAME --live --weight IO_WEIGHT
 

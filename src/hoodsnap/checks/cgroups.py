@@ -118,7 +118,7 @@ def memory_limit_below_guest(guest: Guest, domain: Domain, cgroup: Cgroup) -> Pr
     Then remove the limit, or set it to the one that libvirt defined, in KiB, which takes effect at
     once:
 
-        virsh memtune NAME --hard-limit ALLOWED --live
+        virsh memtune NAME --hard-limit=ALLOWED --live
 
     It worked if hard_limit is unlimited or the defined one:
 

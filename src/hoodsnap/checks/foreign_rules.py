@@ -23,8 +23,8 @@ FROM = ("in_port", "dl_src", "nw_src", "arp_spa", "ipv6_src", "arp_sha")
 TO = ("dl_dst", "nw_dst", "arp_tpa", "ipv6_dst")
 """Parts of a match that name the receiver."""
 
-NEEDED = frozenset(["ip", "arp"])
-"""Protocols without which a guest reaches nothing."""
+NEEDED = {"ip": "IPv4", "arp": "ARP"}
+"""Protocols without which a guest reaches nothing, as ovs-ofctl and people call them."""
 
 _ELSEWHERE = re.compile(
     r"(?:output:)?(?:\d{1,5}|\"[^\"]{1,64}\"|LOCAL|IN_PORT|CONTROLLER(?::\d+)?)"
@@ -53,7 +53,7 @@ class _Foreign(NamedTuple):
     bridge: str
     answer: Answer
     what: str
-    """What it takes: `what vm-a sends`, `all packets`."""
+    """What it takes: `what vm-a sends`, `all packets`, `all IPv4 packets`."""
 
 
 @check(Severity.ERROR)
@@ -179,9 +179,10 @@ def _in_first(
             continue  # the agent starts, and has not deleted its old rules yet
         # OVN drops what no rule matches by a rule without a number.
         replaced = not by_ovn and bool(own) and table.bridge == "br-int"
-        if not rule.match.keys() - NEEDED:
+        if not rule.match.keys() - NEEDED.keys():
             if rule.priority > 0 or (replaced and not rule.match):
-                yield _Foreign(rule, table.bridge, table.answer, "all packets")
+                kind = "".join(f"{NEEDED[name]} " for name in rule.match)
+                yield _Foreign(rule, table.bridge, table.answer, f"all {kind}packets")
         elif what := _concerns(rule, names, floors):
             yield _Foreign(rule, table.bridge, table.answer, what)
 
@@ -251,7 +252,7 @@ def _report(found: _Foreign) -> Problem:
     is_default = not rule.match and not rule.priority
     exact = f"cookie={rule.cookie:#x}/-1,table={rule.table},{rule.words}"
     named = [name for name in rule.match if name in (*FROM, *TO)]
-    some = rule.match.keys() - {*FROM, *TO} - NEEDED
+    some = rule.match.keys() - {*FROM, *TO} - NEEDED.keys()
     partly = len(named) > 1 or some or rule.actions != DROP
     return problem(
         f"{found.bridge} {does} {found.what}, by a rule that is not neutron's: {rule.words}",

@@ -189,7 +189,7 @@ def daemon_open_files_used_up(host: Host) -> Problems:
 
         prlimit --pid DAEMON --nofile=FILES:FILES
 
-    If the number still grows, the daemon loses descriptors: update it.
+    If the number still grows, the daemon leaks descriptors: update it.
 
     It worked if the limit is well above the number:
 

@@ -41,11 +41,12 @@ def shelved_or_soft_deleted_residue(
 ) -> Problems:
     """The server is shelved or soft-deleted in nova, but still occupies this host.
 
-    Unshelving creates a new guest from the snapshot on any host. A domain that is left here has the
-    same UUID, the same addresses and an older disk. A domain that still runs is an error.
-    nova-compute deletes a soft-deleted server after `reclaim_instance_interval`, an option of its
-    own nova.conf. At 0, the default, it never does (a note): only nova-api has, or had, the option.
-    The server keeps its disk, volumes, ports and allocation.
+    A soft-deleted server keeps its disk, volumes, ports and allocation; a shelved one exists as a
+    snapshot, from which unshelving creates a new guest on any host. A domain that is left of a
+    shelved server has the same UUID, the same addresses and an older disk; one that still runs is
+    an error. nova-compute deletes a soft-deleted server after `reclaim_instance_interval`, an
+    option of its own nova.conf. At 0, the default, it never does (a note): only nova-api has, or
+    had, the option.
 
     Authority: nova's record, for what should be; libvirt and the disk images, for what is here.
 
@@ -59,8 +60,8 @@ def shelved_or_soft_deleted_residue(
         virsh domstate --reason NAME
         ls -l INSTANCES_PATH/UUID
 
-    Then leave a shelved server's remains alone until it was unshelved and its owner has confirmed
-    that its data are complete: the remains may be the only copy.
+    If the server is shelved, leave its remains alone until it was unshelved and its owner has
+    confirmed that its data are complete: the remains may be the only copy.
 
     If nova-compute should have deleted a soft-deleted server, find out in its log why it did not.
 
