@@ -129,9 +129,6 @@ def _witnesses(
                 for ip in sorted(line.addresses):
                     yield ip, hears(file.answer, "DHCP server", port.mac, **{port.mac: ip})
     for tap in known(lambda: guest.taps) or ():
-        flows = (
-            guest.host.network.flows.get(known(lambda: tap.ofport) or -1) if guest.host else None
-        )  # noqa: B023
         number = known(lambda: tap.ofport or -1)  # noqa: B023
         flows = guest.host.network.flows.get(number or -1) if guest.host is not None else None
         if tap.prefix == port.id[:PREFIX] and flows is not None:
