@@ -184,7 +184,6 @@ FOUND = {
     "pci-device-left": ["warning pci-device-of-deleted-server of "],
     "provider-renamed": ["error provider-vs-compute-node of "],
     "node-uuid-changed": ["error provider-vs-compute-node of "],
-    "node-pinned-cpus": ["warning pinned-cpus-differ of "],
     "rescue-xml-gone": ["error rescue-residue of vm-rescued"],
     "config-drive-ejected": ["note config-drive-differs of vm-config"],
     "db-config-drive": ["warning config-drive-differs of vm-config"],

@@ -7,6 +7,7 @@ written by hand here, in the form of nova, libvirt and the kernel.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -22,6 +23,16 @@ def _reserve(host: RecordedHost, name: str, pins: dict[int, int]) -> None:
     cell = json.loads(CELL % json.dumps({str(vcpu): cpu for vcpu, cpu in pins.items()}))
     topology = {"nova_object.name": "InstanceNUMATopology", "nova_object.data": {"cells": [cell]}}
     host.row("instance_extra", host.uuid(name), numa_topology=json.dumps(topology))
+    _count(host, pins.values())
+
+
+def _count(host: RecordedHost, cpus: Iterable[int]) -> None:
+    """Let nova's record of the host have these CPUs as pinned, too."""
+    [node] = host.report().cloud.hosts[0].records.nodes_of("vm")
+    counted = json.loads(str(node.raw["numa_topology"]))
+    pinned = counted["nova_object.data"]["cells"][0]["nova_object.data"]["pinned_cpus"]
+    pinned += [cpu for cpu in cpus if cpu not in pinned]
+    host.cells("compute_nodes", node.uuid or "", numa_topology=json.dumps(counted))
 
 
 def _bind(host: RecordedHost, name: str, pins: dict[int, int]) -> None:

@@ -19,6 +19,7 @@ from hoodsnap.findings.analysis import analyze
 KEYWORDS = {
     "STS",  # of a field of nova's API
     *("AND", "DELETE", "FROM", "IN", "NOW", "SELECT", "SET", "UPDATE", "UTC_TIMESTAMP", "WHERE"),
+    *("INSERT", "INTO", "VALUES", "IS", "NOT", "NULL"),
     *("OS", "EXT", "SRV", "ATTR", "AZ", "CONT", "STOP"),
 }
 """Words in capitals that belong to a language or a column, not to a placeholder."""
