@@ -385,7 +385,8 @@ b_dhcp_server_gone() {
   save dhcp_agent.ini </etc/neutron/dhcp_agent.ini
   printf '[AGENT]\ncheck_child_processes_interval = 0\n' >>/etc/neutron/dhcp_agent.ini
   "$LAB_DIR/systemctl" restart neutron-dhcp-agent
-  sleep 15 # it starts what is missing when it starts
+  sleep 15 # it ends and starts each dnsmasq when it starts
+  until_ok 60 has_dnsmasq || die "the DHCP agent does not start dnsmasq"
   p=$(dnsmasq_pid); kill "$p"; until_ok 5 no_process "$p"
 }
 c_dhcp_server_gone() { ! has_dnsmasq; }
