@@ -363,9 +363,10 @@ b_router_not_hosted() {
   router_agent "$(saved router)" | save agent
   osc network agent remove router --l3 "$(saved agent)" "$(saved router)"
   until_ok 60 no_router_ns || die "the agent keeps the router's namespace"
+  sleep 10 # neutron notes the status of its ports
   row "update neutron.standardattributes a join neutron.ports p on p.standard_attr_id = a.id
        set a.updated_at = utc_timestamp() - interval 5 minute where p.device_id = '$(saved router)'"
-}
+} # as if it had happened earlier
 no_router_ns() { ! ip netns list | grep -q "qrouter-$(saved router)"; }
 c_router_not_hosted() { [ -z "$(router_agent "$(saved router)")" ]; }
 f_router_not_hosted() {
