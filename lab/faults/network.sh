@@ -371,9 +371,10 @@ b_router_not_hosted() {
   router_agent "$(saved router)" | save agent
   osc network agent remove router --l3 "$(saved agent)" "$(saved router)"
   until_ok 60 no_router_ns || die "the agent keeps the router's namespace"
+  sleep 10 # neutron notes the status of its ports
   row "update neutron.standardattributes a join neutron.ports p on p.standard_attr_id = a.id
        set a.updated_at = utc_timestamp() - interval 5 minute where p.device_id = '$(saved router)'"
-}
+} # as if it had happened earlier
 no_router_ns() { ! ip netns list | grep -q "qrouter-$(saved router)"; }
 c_router_not_hosted() { [ -z "$(router_agent "$(saved router)")" ]; }
 f_router_not_hosted() {
@@ -393,7 +394,8 @@ b_dhcp_server_gone() {
   save dhcp_agent.ini </etc/neutron/dhcp_agent.ini
   printf '[AGENT]\ncheck_child_processes_interval = 0\n' >>/etc/neutron/dhcp_agent.ini
   "$LAB_DIR/systemctl" restart neutron-dhcp-agent
-  sleep 15 # it starts what is missing when it starts
+  sleep 15 # it ends and starts each dnsmasq when it starts
+  until_ok 60 has_dnsmasq || die "the DHCP agent does not start dnsmasq"
   p=$(dnsmasq_pid); kill "$p"; until_ok 5 no_process "$p"
 }
 c_dhcp_server_gone() { ! has_dnsmasq; }

@@ -80,6 +80,7 @@ DANGERS = (
             *BROKEN_CHAIN,
             *ATTACHMENTS,
             "info-cache-lost",
+            "port-address-lost",
             "managed-save-mismatch",
         ),
         "",

@@ -168,7 +168,7 @@ def _is_new(group: SecurityGroup, flows: Answer) -> bool:
 
 
 def _allowed(group: SecurityGroup) -> Iterator[_Pass]:
-    """Yield what a group lets pass, whoever sends it."""
+    """Yield what a group lets pass."""
     for rule in group.rules:
         remote = rule.get("remote_group_id") or rule.get("remote_address_group_id")
         protocol = rule.get("protocol")
