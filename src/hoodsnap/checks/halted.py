@@ -182,7 +182,7 @@ def qemu_crashed(guest: Guest, domain: Domain, process: Process) -> Problems:
     Next: Check the process, where the dump is written to, and whether that place has room:
 
         grep -E 'State|CoreDumping' /proc/PID/status
-        sysctl kernel.core_pattern
+        cat /proc/sys/kernel/core_pattern
         df -h /var/lib/systemd/coredump /var/crash
 
     If the room suffices, wait until the process is gone; then keep the dump for those who mend

@@ -19,7 +19,7 @@ from hoodsnap.keep.nova_conf import is_kept
 
 
 @dataclass(frozen=True, slots=True)
-class ConfigurationFile:
+class DescribedFile:
     """One file that a service reads, apart from its values."""
 
     path: str
@@ -31,7 +31,7 @@ class ConfigurationFile:
     """True if the service was told to read it, and it does not exist."""
 
     @classmethod
-    def of(cls, path: str, lines: Iterable[str]) -> ConfigurationFile:
+    def of(cls, path: str, lines: Iterable[str]) -> DescribedFile:
         """Describe a file with these lines."""
         lines = list(lines)
         found = parse(lines)

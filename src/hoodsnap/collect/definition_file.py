@@ -43,7 +43,7 @@ def ask_definition_files(recorder: Recorder, daemon: RunningService | None) -> N
 
 def _files(root: str) -> list[dict[str, Any]]:
     """Return name and time of the last change (seconds since 1970) of each file."""
-    found = []
+    found: list[dict[str, Any]] = []
     for name in names_in(FOLDER, Owners(), root=root):
         if not name.endswith(".xml"):
             continue
