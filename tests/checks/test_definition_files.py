@@ -51,8 +51,8 @@ def test_definition_file_differs_because_it_is_gone(host: RecordedHost) -> None:
     files(host, left_out=domain)
 
     assert host.headlines() == [
-        f"vm-plain is defined in libvirt, but its file /etc/libvirt/qemu/{domain}.xml does not "
-        "exist: the next restart of libvirtd loses the domain"
+        f"vm-plain's file /etc/libvirt/qemu/{domain}.xml does not exist: libvirtd's next restart "
+        "loses the domain"
     ]
 
 
@@ -91,7 +91,7 @@ def test_definition_file_left(host: RecordedHost) -> None:
     [finding] = host.report().findings
     assert finding.title == (
         "/etc/libvirt/qemu/instance-0000dead.xml on vm defines a domain that libvirt does not "
-        "have: the next restart of libvirtd brings it back"
+        "have: libvirtd's next restart brings it back"
     )
     assert finding.names["FILE"] == "/etc/libvirt/qemu/instance-0000dead.xml"
 

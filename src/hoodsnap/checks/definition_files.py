@@ -16,7 +16,7 @@ from hoodsnap.facts.host.definition_file import FOLDER
 from hoodsnap.phrase import several
 from hoodsnap.printable import cut
 
-LONGEST = 60
+LONGEST = 40
 """Longest line of a definition in a headline, in characters."""
 
 _PASSWORD = re.compile(r" (?:passwd|passwdValidTo)=(?:'[^']*'|\"[^\"]*\")")
@@ -71,8 +71,7 @@ def definition_file_differs(guest: Guest, host: Host, domain: Domain) -> Problem
     files, path = host.definition_files, f"{FOLDER}/{domain.name}.xml"
     if domain.name not in files.changed:
         yield problem(
-            f"{guest.title} is defined in libvirt, but its file {path} does not exist: the next "
-            "restart of libvirtd loses the domain",
+            f"{guest.title}'s file {path} does not exist: libvirtd's next restart loses the domain",
             hears(files.answer, "files", path, exists=False),
             derives(domain, "inactive", name=domain.name),
         )
@@ -148,8 +147,8 @@ def definition_file_left(host: Host) -> Problems:
         if name not in names and changed < census.at:
             path = f"{FOLDER}/{name}.xml"
             yield problem(
-                f"{path} on {host.name} defines a domain that libvirt does not have: the next "
-                "restart of libvirtd brings it back",
+                f"{path} on {host.name} defines a domain that libvirt does not have: libvirtd's "
+                "next restart brings it back",
                 hears(files.answer, "files", path, modified=changed),
                 hears(census, "libvirt", name, domain=None),
                 FILE=path,

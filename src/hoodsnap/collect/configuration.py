@@ -111,7 +111,7 @@ class _Reader:
         self.refused: dict[str, RefusedError] = {}
         self.read: list[str] = []
         self.named: list[str] = []
-        """The files that the service was told to read; it does not start without them."""
+        """The files that the service must read; it does not start without them."""
         self._owners = owners
         self._root = str(root)
 

@@ -28,7 +28,7 @@ class DescribedFile:
     error: tuple[int, str] | None = None
     """The first line that oslo.config refuses, and the reason; None if it accepts all."""
     is_absent: bool = False
-    """True if the service was told to read it, and it does not exist."""
+    """True if the service must read it, and it does not exist."""
 
     @classmethod
     def of(cls, path: str, lines: Iterable[str]) -> DescribedFile:

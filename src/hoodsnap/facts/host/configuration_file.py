@@ -38,7 +38,7 @@ class ConfigurationFile(NamedTuple):
     error: tuple[int, str] | None
     """Number of the first line that oslo.config refuses, and the reason; None without one."""
     is_absent: bool
-    """True if nova-compute was told to read it, and it does not exist."""
+    """True if nova-compute must read it, and it does not exist."""
     barrier: Barrier | None
     """What keeps nova-compute's account from reading it; None if it can, or if that is unknown."""
 
