@@ -95,3 +95,24 @@ restore_user() { cat "$S/qemu.conf" >/etc/libvirt/qemu.conf; }
 b_qemu_user_changed() { our_libvirtd; cp -p /etc/libvirt/qemu.conf "$S/qemu.conf"; restart_libvirtd_with change_user; nova_has_libvirt; }
 c_qemu_user_changed() { virsh capabilities | has '<baselabel.*+0:+0'; }
 f_qemu_user_changed() { restart_libvirtd_with restore_user; nova_has_libvirt; }
+
+definition_of() { echo "/etc/libvirt/qemu/$d.xml"; }
+fault definition-file-edited vm-stopped "the domain's file in /etc/libvirt/qemu was edited by hand (more vCPUs); libvirt has not read it yet" "nothing; the next restart of libvirtd brings it in"
+b_definition_file_edited() { our_libvirtd; save definition <"$(definition_of)"; sed -i 's,<vcpu\([^>]*\)>[0-9]*</vcpu>,<vcpu\1>4</vcpu>,' "$(definition_of)"; }
+c_definition_file_edited() { grep -q '<vcpu[^>]*>4</vcpu>' "$(definition_of)" && ! virsh dumpxml --inactive "$u" | grep -q '<vcpu[^>]*>4</vcpu>'; }
+f_definition_file_edited() { cat "$S/definition" >"$(definition_of)"; }
+
+fault definition-file-gone vm-stopped "the domain's file in /etc/libvirt/qemu was removed; libvirt still has the domain" "nothing; the next restart of libvirtd loses the domain"
+b_definition_file_gone() { our_libvirtd; cp -p "$(definition_of)" "$S/definition"; rm "$(definition_of)"; }
+c_definition_file_gone() { [ ! -e "$(definition_of)" ] && virsh domstate "$u" >/dev/null; }
+f_definition_file_gone() { [ -e "$(definition_of)" ] || cp -p "$S/definition" "$(definition_of)"; }
+
+fault definition-file-left - "the file of a domain that libvirt does not have is in /etc/libvirt/qemu, as from a backup" "nothing; the next restart of libvirtd brings the domain back"
+left_definition=/etc/libvirt/qemu/instance-0000dead.xml
+b_definition_file_left() {
+  our_libvirtd
+  sed -e "s,<uuid>.*</uuid>,<uuid>$(new_uuid)</uuid>," -e 's,<name>instance-[0-9a-f]*</name>,<name>instance-0000dead</name>,' "$(find /etc/libvirt/qemu -maxdepth 1 -name 'instance-*.xml' | sort | head -1)" >"$left_definition"
+  sleep 1
+}
+c_definition_file_left() { [ -e "$left_definition" ]; }
+f_definition_file_left() { rm -f "$left_definition"; }

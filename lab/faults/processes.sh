@@ -17,6 +17,23 @@ b_qemu_traced() { start fault-qemu-traced root /usr/bin/python3 "$LAB_DIR/trace.
 c_qemu_traced() { grep -q '^State:.*t' "/proc/$(qpid)/status"; }
 f_qemu_traced() { kill_now fault-qemu-traced; rm -f "$RUN"/fault-qemu-traced.*; }
 
+fault qemu-dumping-core vm-snap "the guest's qemu crashed, and its core dump, which a program reads slowly, is not written yet" "nothing until the dump is written; then it stops the server"
+b_qemu_dumping_core() {
+  qpid | save pid
+  save pattern </proc/sys/kernel/core_pattern
+  echo '|/bin/sleep 613' >/proc/sys/kernel/core_pattern
+  kill -SEGV "$(saved pid)"
+  sleep 1
+}
+c_qemu_dumping_core() { grep -q '^CoreDumping:.*1' "/proc/$(saved pid)/status"; }
+f_qemu_dumping_core() {
+  cat "$S/pattern" >/proc/sys/kernel/core_pattern
+  ! [ -e "/proc/$(saved pid)" ] || kill -KILL "$(saved pid)"
+  pgrep -xf '/bin/sleep 613' | xargs -r kill # it outlives the dump that it was to read
+  sleep 3
+  back_to_active
+}
+
 files_of() { find "/proc/$1/fd" -mindepth 1 | wc -l; }
 files_limit_of() { awk '/^Max open files/ { print $4 }' "/proc/$1/limits"; }
 limit_files() { # PID FILES: as the account of the process, because root in a container may not

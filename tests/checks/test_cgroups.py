@@ -128,6 +128,19 @@ def test_memory_limit_below_guest(grouped: RecordedHost) -> None:
     ]
 
 
+def test_a_guest_waits_for_memory_at_its_limit(grouped: RecordedHost) -> None:
+    grouped.edit("cgroup", settings(grouped, "memory"), "9223372036854771712", str(200 << 20))
+    groups = grouped.last("cgroup", settings(grouped, "memory")).value
+    [path] = [one for one in groups if one == "memory.oom_control"]
+    full = groups | {path: "oom_kill_disable 1\nunder_oom 1\noom_kill 0\n"}
+    grouped.set("cgroup", settings(grouped, "memory"), full)
+
+    assert grouped.headlines() == [
+        "vm-duo stands still: its control group has used up the 200 MiB of memory that the kernel "
+        "allows, and may not be killed (oom_kill_disable)"
+    ]
+
+
 def test_qemu_outside_machine_group(grouped: RecordedHost) -> None:
     query = f"/proc/{PID}/cgroup"
     grouped.set("cgroup", query, "1:cpu:/\n0::/system.slice/libvirtd.service\n")

@@ -115,3 +115,15 @@ def test_a_server_in_error_whose_guest_shuts_down(host: RecordedHost) -> None:
     assert finding.headline.startswith("vm-plain is in error in nova")
     assert "its domain is in shutdown (unknown)" in finding.headline
     assert not any(command.changes for step in instructions(finding) for command in step.commands)
+
+
+def test_qemu_crashed(host: RecordedHost) -> None:
+    pid = host.pid("vm-plain")
+    status = host.last("kernel", f"/proc/{pid}/status").value
+    assert "CoreDumping:\t0" in status
+    host.set("kernel", f"/proc/{pid}/status", status.replace("CoreDumping:\t0", "CoreDumping:\t1"))
+
+    assert host.headlines() == [
+        f"vm-plain's QEMU (PID {pid}) crashed, and its core dump is being written, but its domain "
+        "is running (unpaused)"
+    ]

@@ -13,8 +13,8 @@ from tests.daemons import alter, end
 AGENTS = "GET /v2.0/agents?host=vm"
 
 SILENT = (
-    "5 services of vm (neutron-dhcp-agent, neutron-l3-agent, neutron-metadata-agent and 2 more) "
-    "run, but have reported nothing since "
+    "5 services of vm (neutron-dhcp-agent, neutron-l3-agent and 3 more) run, but have reported "
+    "nothing since "
 )
 
 

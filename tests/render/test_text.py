@@ -295,6 +295,10 @@ OF_LIMITS = {
     "/proc/sys/fs/aio-nr was not collected",
     "the number of a process's open files was not collected",
 }
+OF_FILES = {
+    "the configuration files of nova-compute were not examined",
+    "the list of libvirt's definition files was not collected",
+}
 OF_GROUPS = {
     "the control group's io data was not collected",
     "the control group's soft data was not collected",
@@ -305,7 +309,14 @@ OF_GROUPS = {
 def test_the_recorded_cloud_leaves_only_the_newest_layers_undecided() -> None:
     reasons = {skip.reason for skip in healthy_report().skips if not skip.legal}
 
-    assert reasons == {CGROUP.silence, DAEMONS.silence, ROOM, *OF_LIMITS, *OF_THE_NETWORK}
+    assert reasons == {
+        CGROUP.silence,
+        DAEMONS.silence,
+        ROOM,
+        *OF_LIMITS,
+        *OF_FILES,
+        *OF_THE_NETWORK,
+    }
 
 
 def test_a_recording_of_all_layers_leaves_nothing_undecided(served: RecordedHost) -> None:
@@ -315,7 +326,7 @@ def test_a_recording_of_all_layers_leaves_nothing_undecided(served: RecordedHost
     served.add(asked.model_copy(update={"query": "stat -f /var", "value": {"/var": room}}))
 
     reasons = {skip.reason for skip in served.report().skips if not skip.legal}
-    assert reasons == OF_LIMITS | OF_THE_NETWORK | OF_GROUPS | {OF_DAEMONS}
+    assert reasons == OF_LIMITS | OF_FILES | OF_THE_NETWORK | OF_GROUPS | {OF_DAEMONS}
 
 
 def test_the_domain_left_by_a_cold_migration_is_reported_as_off() -> None:

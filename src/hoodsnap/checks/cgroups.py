@@ -102,7 +102,8 @@ def memory_limit_below_guest(guest: Guest, domain: Domain, cgroup: Cgroup) -> Pr
     If the limit is below the guest's memory, the kernel kills QEMU as soon as the guest uses all
     memory of its flavor. The limit comes from the flavor (`quota:memory_limit`), from `virsh
     memtune`, or from a write to /sys/fs/cgroup. A limit that only the kernel has is a warning even
-    if the guest's memory fits: QEMU needs memory beside it.
+    if the guest's memory fits: QEMU needs memory beside it. If the group may not be killed
+    (`oom_kill_disable`), QEMU waits for memory at the limit, and the guest stands still.
 
     Authority: The kernel, for the limit in force; libvirt, for the limit that was configured.
 
@@ -132,6 +133,16 @@ def memory_limit_below_guest(guest: Guest, domain: Domain, cgroup: Cgroup) -> Pr
     if domain.state not in ON or domain.has_huge_pages:
         return
     limit, memory = cgroup.memory_limit_kib, domain.current_memory_kib
+    if limit is not None and cgroup.waits_for_memory:
+        used = cgroup.memory_used_kib
+        yield problem(
+            f"{guest.title} stands still: its control group has used up the {size(limit << 10)} of "
+            "memory that the kernel allows, and may not be killed (oom_kill_disable)",
+            says(cgroup, memory_limit_kib=limit, memory_used_kib=used, waits_for_memory=True),
+            says(domain, current_memory_kib=memory),
+            ALLOWED=-1,
+        )
+        return
     if limit is not None and limit < memory:
         used, log = cgroup.memory_used_kib, guest.log
         allowed, has = sizes(limit << 10, memory << 10)

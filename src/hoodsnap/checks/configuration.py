@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from ipaddress import ip_address
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from hoodsnap.check import Problem, Problems, check, problem
 from hoodsnap.evidence import Evidence, Severity, derives, hears
@@ -366,7 +366,12 @@ def nova_conf_unusable(host: Host) -> Problems:
     for file in files.listed:
         if files.answer is None:
             return
-        names = {"NOVA_CONF": file.path, "CLOSED_CONF": "", "NOVA_GROUP": "", "CLOSED_FOLDER": ""}
+        names: dict[str, Any] = {
+            "NOVA_CONF": file.path,
+            "CLOSED_CONF": "",
+            "NOVA_GROUP": "",
+            "CLOSED_FOLDER": "",
+        }
         start = "nova-compute's next start fails"
         if file.is_absent:
             yield problem(

@@ -302,7 +302,8 @@ def _frozen(host: Host, name: str) -> Iterator[Problem]:
         return
     evidence = hears(host.daemons.census, "daemons", name, daemon=name, pid=daemon.pid)
     evidence = evidence.and_so(state=condition.value)
-    words, tracer, stopped = str(condition), "", ""
+    words, stopped = str(condition), ""
+    tracer: str | None = ""
     if condition is Condition.STOPPED:
         stopped = str(daemon.pid)
     if condition is Condition.TRACED or (condition is Condition.STOPPED and daemon.tracer):

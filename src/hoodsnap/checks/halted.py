@@ -165,6 +165,55 @@ def qemu_does_not_end(guest: Guest, domain: Domain, process: Process, log: Log |
     )
 
 
+@check(Severity.ERROR)
+def qemu_crashed(guest: Guest, domain: Domain, process: Process) -> Problems:
+    """QEMU crashed, and the kernel is still writing its core dump: the guest stands still.
+
+    Until the dump is written, the process exists and libvirt reports the guest as running. A core
+    dump holds what QEMU had in memory, which may be all of the guest's memory, so it takes minutes
+    on a slow disk and fills a small file system. Afterwards libvirt and nova notice the end of the
+    guest.
+
+    Authority: The kernel.
+
+    Traps: A dump of a small process takes a moment. `virsh dump` and gcore write a dump too, but of
+    a process that goes on.
+
+    Next: Check the process, where the dump is written to, and whether that place has room:
+
+        grep -E 'State|CoreDumping' /proc/PID/status
+        cat /proc/sys/kernel/core_pattern
+        df -h /var/lib/systemd/coredump /var/crash
+
+    If the room suffices, wait until the process is gone; then keep the dump for those who mend
+    QEMU. It holds the guest's memory: treat it as the guest's disk. If the room does not suffice,
+    end the dump, which loses it and ends the process:
+
+        kill -KILL PID
+
+    nova notices the end within ten minutes. Then boot the guest again:
+
+        openstack server start UUID
+
+    It worked if the guest runs:
+
+        virsh domstate --reason UUID
+        openstack server show UUID
+
+    Not yet: Do not evacuate the server or start it elsewhere while the process exists: it still
+    holds its disks.
+
+    Source: Linux proc(5), CoreDumping; core(5).
+    """
+    if domain.state in ON and process.is_dumping_core:
+        yield problem(
+            f"{guest.title}'s QEMU (PID {process.pid}) crashed, and its core dump is being written,"
+            f" but its domain is {domain.state_words}",
+            says(process, pid=process.pid, is_dumping_core=True),
+            says(domain, state=domain.state_words),
+        )
+
+
 def _told_to_end(domain: Domain, log: Log | None) -> timedelta | None:
     """Return the time since libvirt sent QEMU the signal to end; None if no log tells."""
     at = known(lambda: log.told_to_end_at if log is not None else None)

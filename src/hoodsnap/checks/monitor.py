@@ -26,7 +26,7 @@ from hoodsnap.printable import cut
 LONGEST = 60
 """Longest text of an error in a headline, in characters."""
 
-NOT_FROZEN: Mapping[str, Any] = {"FREEZER": "", "THAW": "", "TRACER": "", "STOPPED": ""}
+NOT_FROZEN: dict[str, Any] = {"FREEZER": "", "THAW": "", "TRACER": "", "STOPPED": ""}
 """Values for the advice if neither the control group is frozen nor the process stopped."""
 
 STOPPED = frozenset("Tt")

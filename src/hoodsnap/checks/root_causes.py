@@ -156,6 +156,8 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
         "server-in-error",
         "stuck-task-state",
     ),
+    # The kernel has stopped the process until the dump is written.
+    "qemu-crashed": ("qemu-monitor-dead", "power-state-stale"),
     # QEMU waits in the kernel, so no command for its guest can end.
     "qemu-does-not-end": (
         "qemu-monitor-dead",

@@ -89,7 +89,7 @@ def services_silent_together(host: Host) -> Problems:
         return
     if (max(times) - min(times)).total_seconds() > AT_ONCE:
         return
-    names = several(sorted({one.binary for one in running}), 3)
+    names = several(sorted({one.binary for one in running}), 2)
     yield problem(
         f"{counted(len(running), 'service')} of {host.name} ({names}) run, but have reported "
         f"nothing {since(max(times), host.bundle.ended)}",

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from hoodsnap.collect.configuration_file import ConfigurationFile
+from hoodsnap.collect.configuration_file import DescribedFile
 from hoodsnap.collect.oslo_config import parse, substituted
 from hoodsnap.collect.recorder import Recorder, RefusedError
 from hoodsnap.collect.trusted.ownership import Owners, names_in, read_owned
@@ -26,7 +26,7 @@ class NovaConf:
     """The files that the service reads and that are not trusted: path and reason."""
     files: tuple[str, ...] = ()
     """The files that were read."""
-    described: tuple[ConfigurationFile, ...] = ()
+    described: tuple[DescribedFile, ...] = ()
     """The files that the service reads, in its order: a later one overrides an earlier one."""
 
     @classmethod
@@ -87,9 +87,9 @@ def read_nova_conf(program: str = COMPUTE, root: Path = Path("/")) -> NovaConf:
         for section, options in parse(lines).items():
             merged.setdefault(section, {}).update(options)
         if file in reader.read:
-            described.append(ConfigurationFile.of(file, lines))
+            described.append(DescribedFile.of(file, lines))
         elif running is not None and file in reader.named and not reader.exists(file):
-            described.append(ConfigurationFile(file, is_absent=True))
+            described.append(DescribedFile(file, is_absent=True))
     refused, read = tuple(reader.refused.items()), tuple(reader.read)
     return NovaConf(substituted(merged), found, refused, read, tuple(described))
 
@@ -111,7 +111,7 @@ class _Reader:
         self.refused: dict[str, RefusedError] = {}
         self.read: list[str] = []
         self.named: list[str] = []
-        """The files that the service was told to read; it does not start without them."""
+        """The files that the service must read; it does not start without them."""
         self._owners = owners
         self._root = str(root)
 

@@ -19,7 +19,7 @@ from hoodsnap.keep.nova_conf import is_kept
 
 
 @dataclass(frozen=True, slots=True)
-class ConfigurationFile:
+class DescribedFile:
     """One file that a service reads, apart from its values."""
 
     path: str
@@ -28,10 +28,10 @@ class ConfigurationFile:
     error: tuple[int, str] | None = None
     """The first line that oslo.config refuses, and the reason; None if it accepts all."""
     is_absent: bool = False
-    """True if the service was told to read it, and it does not exist."""
+    """True if the service must read it, and it does not exist."""
 
     @classmethod
-    def of(cls, path: str, lines: Iterable[str]) -> ConfigurationFile:
+    def of(cls, path: str, lines: Iterable[str]) -> DescribedFile:
         """Describe a file with these lines."""
         lines = list(lines)
         found = parse(lines)

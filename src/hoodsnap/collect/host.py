@@ -16,6 +16,7 @@ from pathlib import Path
 from hoodsnap.collect import file
 from hoodsnap.collect.configuration import NovaConf
 from hoodsnap.collect.configuration_file import reader_of
+from hoodsnap.collect.definition_file import ask_definition_files
 from hoodsnap.collect.program import PATH, run
 from hoodsnap.collect.recorder import Recorder, RefusedError
 from hoodsnap.collect.trusted.ownership import Owners, read_owned
@@ -152,6 +153,7 @@ def _ask_libvirt(recorder: Recorder) -> None:
     root = str(daemon.root) if daemon else "/"
     for name in LIBVIRT_CONF:
         recorder.ask("host", f"/etc/libvirt/{name}", partial(_libvirt_conf, name, root))
+    ask_definition_files(recorder, daemon)
 
 
 def _libvirt_conf(name: str, root: str) -> dict[str, str]:

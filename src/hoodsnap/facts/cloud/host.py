@@ -26,6 +26,7 @@ from hoodsnap.facts.host.cgroup import ControlGroups
 from hoodsnap.facts.host.configuration_file import ConfigurationFiles
 from hoodsnap.facts.host.container_paths import tops_of
 from hoodsnap.facts.host.daemon import Daemons
+from hoodsnap.facts.host.definition_file import DefinitionFiles
 from hoodsnap.facts.host.device import Devices
 from hoodsnap.facts.host.host_network import HostNetwork
 from hoodsnap.facts.host.hypervisor import Hypervisor
@@ -116,6 +117,11 @@ class Host:
     def file_name_of(self, section: str, option: str) -> str:
         """Return the name of the file that decides an option: `nova-compute.conf`."""
         return self.file_of(section, option).rpartition("/")[2]
+
+    @cached_property
+    def definition_files(self) -> DefinitionFiles:
+        """The files in which libvirt keeps the definitions of the host's domains."""
+        return DefinitionFiles(self.bundle, self.name)
 
     @property
     def keeps_disks_elsewhere(self) -> bool:

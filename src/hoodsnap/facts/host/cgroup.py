@@ -113,6 +113,7 @@ class Cgroup(Fact):
         "io_limits": ("io", ""),
         "io_weights": ("io", ""),
         "oom_kills": ("memory", ""),
+        "waits_for_memory": ("memory", "memory.oom_control"),
         "cpus": ("cpuset", "emulator/"),
         "cpu_pressure": ("pressure", "cpu.pressure"),
     }
@@ -246,6 +247,16 @@ class Cgroup(Fact):
         """Processes of the group that the kernel killed at the limit. Linux 4.13 and later."""
         counts = _counts(self._first("memory", "memory.events", "memory.oom_control"))
         return counts["oom_kill"] if "oom_kill" in counts else unheard("oom_kill was not collected")
+
+    @cached_property
+    def waits_for_memory(self) -> bool:
+        """True if the group is at its limit and its processes wait for memory, because killing them
+        is switched off (`oom_kill_disable`). Only version 1 of control groups can do that."""
+        try:
+            counts = _counts(self._first("memory", "memory.oom_control"))
+        except UnheardError:
+            return False  # version 2, or a kernel that does not tell
+        return bool(counts.get("under_oom") and counts.get("oom_kill_disable"))
 
     @cached_property
     def cpus(self) -> str:

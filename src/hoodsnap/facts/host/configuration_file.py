@@ -38,7 +38,7 @@ class ConfigurationFile(NamedTuple):
     error: tuple[int, str] | None
     """Number of the first line that oslo.config refuses, and the reason; None without one."""
     is_absent: bool
-    """True if nova-compute was told to read it, and it does not exist."""
+    """True if nova-compute must read it, and it does not exist."""
     barrier: Barrier | None
     """What keeps nova-compute's account from reading it; None if it can, or if that is unknown."""
 
@@ -78,11 +78,13 @@ class ConfigurationFiles:
 
 def _read(row: Mapping[str, Any], reader: Mapping[str, Any]) -> ConfigurationFile:
     error = row.get("error")
-    line = whole(error.get("line")) if isinstance(error, dict) else None
+    line, reason = None, ""
+    if isinstance(error, dict):
+        line, reason = whole(error.get("line")), str(error.get("message"))
     return ConfigurationFile(
         path=text(row, "path") or "",
         sets=frozenset(str(one) for one in row.get("sets") or ()),
-        error=(line, str(error.get("message"))) if line is not None else None,
+        error=(line, reason) if line is not None else None,
         is_absent=row.get("absent") is True,
         barrier=next(_barriers(row, reader), None),
     )

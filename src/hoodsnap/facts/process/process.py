@@ -132,6 +132,7 @@ class Process(Fact):
         "capabilities": ("status", "CapEff"),
         "seccomp": ("status", "Seccomp"),
         "tracer": ("status", "TracerPid"),
+        "is_dumping_core": ("status", "CoreDumping"),
         "tracer_name": ("tracer", ""),
         "vcpu_threads": ("task", "Cpus_allowed_list"),
         "thread_cpus": ("task", "Cpus_allowed_list"),
@@ -327,6 +328,12 @@ class Process(Fact):
     def tracer_name(self) -> str:
         """Name of the program that traces it, as the kernel cuts it: 15 characters."""
         return self._text("tracer").removesuffix("\n")
+
+    @property
+    def is_dumping_core(self) -> bool:
+        """True if it crashed and the kernel writes its memory to a file. Linux 4.15 and later."""
+        found = re.search(r"^CoreDumping:\s+([01])$", self._text("status"), re.MULTILINE)
+        return found[1] == "1" if found else unheard(f"/proc/{self.pid}/status has no CoreDumping")
 
     @property
     def groups(self) -> frozenset[int]:
