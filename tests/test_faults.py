@@ -334,7 +334,7 @@ FOUND = {
     "foreign-rule-mac": ["error foreign-rule-drops-packets of "],
     "foreign-rule-all": ["error foreign-rule-drops-packets of "],
     "l3-agent-silent": ["warning serving-agent-dead of "],
-    "volume-deleting": ["warning unattached-volume-stuck of "],
+    "volume-reserved": ["warning unattached-volume-stuck of "],
     "volume-of-nobody": ["warning volume-of-no-server of "],
     "volume-of-deleted": ["error bdm-alive-for-deleted-instance of "],
     "boot-volume-unmarked": ["warning root-bdm-broken of vm-bfv"],

@@ -197,10 +197,10 @@ new_volume() { # NAME: a volume of 1 GiB that no server has
 }
 no_volume() { osc volume set --state available "$(saved vol)"; osc volume delete "$(saved vol)"; until_ok 60 eval '! volume_is deleted=0'; }
 
-fault volume-deleting - "a volume without a server has been in status deleting for four days, as after a lost request" "nothing; nobody can use or delete it"
-b_volume_deleting() { new_volume lab-stuck; set_volume "status='deleting', updated_at=utc_timestamp() - interval 4 day"; }
-c_volume_deleting() { volume_is "status='deleting' and deleted=0"; }
-f_volume_deleting() { no_volume; }
+fault volume-reserved - "a volume without a server has been reserved for five hours, as after an attachment that broke off" "nothing; nobody can attach or delete it"
+b_volume_reserved() { new_volume lab-stuck; set_volume "status='reserved', updated_at=$long_ago"; }
+c_volume_reserved() { volume_is "status='reserved'"; }
+f_volume_reserved() { no_volume; }
 
 attach_for() { # UUID: cinder has attached the volume to this server of the host
   new_uuid | save id

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -88,3 +89,16 @@ def test_histories_apart_in_the_end_of_an_action(host: RecordedHost) -> None:
     assert host.headlines() == [
         "vm-stopped's stop has message Error in the nova API, but none in nova's database"
     ]
+
+
+@pytest.mark.parametrize(("seconds", "found"), [(50, 0), (70, 1)])
+def test_an_action_that_the_database_had_not_written(
+    host: RecordedHost, seconds: int, found: int
+) -> None:
+    """All rows are as they were when the snapshot began, which may be long before the question."""
+    [clock, *_] = host.bundle.asked("nova-db", "SELECT UTC_TIMESTAMP(6)")
+    began = clock.at - timedelta(seconds=seconds)
+    api(host, "vm-stopped", "instanceActions", "request_id", "req-0")
+    api(host, "vm-stopped", "instanceActions", "start_time", f"{began:%Y-%m-%dT%H:%M:%S.000000}")
+
+    assert len(host.findings()) == found

@@ -657,8 +657,9 @@ def image_property_not_in_guest(guest: Guest, instance: Instance, domain: Domain
         openstack --os-compute-api-version 2.3 server show UUID
         openstack server event list UUID
 
-    If the guest's system supports the hardware that the properties ask for, restart the server,
-    which builds the domain from them:
+    If nova's copy of a property is wrong, do not restart the server before the copy is set back:
+    `hoodsnap checks image-record-differs` says how. If the copy is right, and the guest's system
+    supports the hardware that it asks for, restart the server, which builds the domain from it:
 
         openstack server reboot --hard UUID
 

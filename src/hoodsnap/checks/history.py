@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 
+from hoodsnap.bundle import Answer, Bundle
 from hoodsnap.check import Problem, Problems, check, problem
 from hoodsnap.evidence import Severity, derives, hears
 from hoodsnap.facts.api.history import (
@@ -24,6 +25,11 @@ from hoodsnap.phrase import brief
 
 KEPT = 10
 """The collector reads this many of the newest actions of a server from the database."""
+
+CLOCK = "SELECT UTC_TIMESTAMP(6)"
+
+WRITTEN_WITHIN = timedelta(minutes=1)
+"""nova notes the time of a request when it arrives, cut to seconds, and writes the row later."""
 
 OF_A_MOVE = (
     *("id", "uuid", "instance_uuid", "user_id", "project_id", "migration_type"),
@@ -80,7 +86,7 @@ def histories_apart(cloud: Cloud) -> Problems:
     for action in listed_actions(answers):
         instance = cloud.instances.by_uuid.get(action.server)
         if instance is not None and not instance.deleted:
-            yield from _other_action(action, instance)
+            yield from _other_action(cloud.bundle, action, instance)
 
 
 def _uuid(listed: ListedMigration) -> str:
@@ -106,7 +112,7 @@ def _other_move(cloud: Cloud, listed: ListedMigration, moved: Migration) -> Iter
         )
 
 
-def _other_action(listed: ListedAction, instance: Instance) -> Iterator[Problem]:
+def _other_action(bundle: Bundle, listed: ListedAction, instance: Instance) -> Iterator[Problem]:
     try:
         actions = {action.request_id: action for action in instance.actions}
     except UnheardError:
@@ -114,7 +120,7 @@ def _other_action(listed: ListedAction, instance: Instance) -> Iterator[Problem]
     title = instance.name or listed.server
     stored = actions.get(listed.request_id)
     if stored is None:
-        yield from _unknown_action(listed, instance, title, len(actions))
+        yield from _unknown_action(bundle, listed, instance, title, len(actions))
         return
     is_one = _is_one_version(listed, stored)
     for name, own, its in _apart(OF_AN_ACTION, listed.raw, stored.raw):
@@ -142,14 +148,14 @@ def _differing(
 
 
 def _unknown_action(
-    listed: ListedAction, instance: Instance, title: str, stored: int
+    bundle: Bundle, listed: ListedAction, instance: Instance, title: str, stored: int
 ) -> Iterator[Problem]:
     """Report an action of the API that the database, of which all actions were read, lacks."""
     began, answer = moment(listed.raw.get("start_time")), instance.last_action
     if stored >= KEPT or began is None or answer is None:
         return
-    if began >= answer.answer.at:
-        return  # requested between the two questions
+    if began > _snapshot_of(bundle, answer.answer) - WRITTEN_WITHIN:
+        return  # not yet written when the database's snapshot began
     yield problem(
         f"{title}'s {listed.raw.get('action')} of {began:%Y-%m-%d %H:%M} is in the nova API "
         f"({listed.request_id}), but not in nova's database",
@@ -157,6 +163,13 @@ def _unknown_action(
         hears(answer.answer, "instance", listed.server, action=None),
         UUID=listed.server,
     )
+
+
+def _snapshot_of(bundle: Bundle, answer: Answer) -> datetime:
+    """Return when the snapshot began in which a database gave this answer: the collector asks for
+    the time at the beginning of each snapshot, and some rows only minutes later."""
+    clocks = (one.at for one in bundle.asked(answer.layer, CLOCK, answer.host))
+    return max((at for at in clocks if at <= answer.at), default=answer.at)
 
 
 def _is_one_version(
