@@ -413,3 +413,11 @@ f_security_rule_gone() {
   tcp_passes || "$LAB_DIR/systemctl" restart neutron-openvswitch-agent
   until_ok 60 tcp_passes || die "the agent did not write the rules of br-int again"
 }
+
+fault metadata-socket-gone - "the socket of the metadata agent was renamed, and the agent listens on" "nothing until the metadata agent starts again"
+b_metadata_socket_gone() { mv /var/lib/neutron/metadata_proxy /var/lib/neutron/metadata_proxy.away; }
+c_metadata_socket_gone() { [ ! -e /var/lib/neutron/metadata_proxy ]; }
+f_metadata_socket_gone() {
+  if c_metadata_socket_gone; then mv /var/lib/neutron/metadata_proxy.away /var/lib/neutron/metadata_proxy; fi
+  rm -f /var/lib/neutron/metadata_proxy.away
+}

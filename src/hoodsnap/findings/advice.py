@@ -169,6 +169,8 @@ PLACEHOLDERS: Mapping[str, str] = {
     "SIZE": "size in bytes",
     "SOFT_DELETED": "UUID of the server, if it is soft-deleted",
     "SOURCE": "name of the compute host that the server left",
+    "SOCKET": "path of the daemon's socket",
+    "SOCKET_FOLDER": "folder of the socket",
     "SNAPSHOT_FOLDER": "path of the temporary folder with the copy",
     "SNAPSHOT": "name of the snapshot, from `virsh snapshot-list`",
     "STALE": "name of the domain, if its disk is newer than its saved memory",
