@@ -349,6 +349,7 @@ FOUND = {
         "note image-record-differs of vm-snap",
     ],
     "memory-limited": ["warning memory-limit-below-guest of vm-duo"],
+    "metadata-socket-gone": ["error daemon-socket-gone of "],
 }
 """Fault → the findings that must follow, worst first, then by guest."""
 
