@@ -20,6 +20,10 @@ Ts = TypeVarTuple("Ts")
 NOT_READ = "could not be read"
 """Prefix of the reasons that a net makes of exceptions. No other reason starts with it."""
 
+OF_ALL_HOSTS = "(use collect --all-hosts)"
+"""End of the reasons why a check was not decided that needs objects of the whole cloud. Who collects
+one host did not want them, so reports name these reasons only with `--verbose`."""
+
 LARGEST = 1 << 63
 """Limit of whole numbers: no layer stores one this large."""
 
