@@ -297,10 +297,7 @@ FOUND = {
     "bridge-controller-gone": ["error bridge-without-controller of "],
     "bridge-mirrored": ["warning packets-mirrored of "],
     "port-address-lost": ["error port-address-lost of vm-data"],
-    "card-by-hand": [
-        "error port-guest-mismatch of vm-linux",
-        "note live-vs-persistent-drift of vm-linux",
-    ],
+    "card-by-hand": ["error port-guest-mismatch of vm-linux"],
     "router-not-hosted": ["error router-not-hosted of "],
     "dhcp-server-gone": ["error dhcp-server-silent of "],
     "backup-forgotten": [
