@@ -341,10 +341,7 @@ FOUND = {
     "card-address-edited": ["error mac-chain-mismatch of vm-duo"],
     "dhcp-agent-stopped": ["warning daemon-frozen of "],
     "qemu-moved-out": ["note qemu-outside-machine-group of vm-resized"],
-    "db-image-bus-running": [
-        "warning image-property-not-in-guest of vm-snap",
-        "note image-record-differs of vm-snap",
-    ],
+    "db-image-bus-running": ["warning image-property-not-in-guest of vm-snap"],
     "memory-limited": ["warning memory-limit-below-guest of vm-duo"],
 }
 """Fault → the findings that must follow, worst first, then by guest."""

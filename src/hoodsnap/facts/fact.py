@@ -21,8 +21,9 @@ NOT_READ = "could not be read"
 """Prefix of the reasons that a net makes of exceptions. No other reason starts with it."""
 
 OF_ALL_HOSTS = "(use collect --all-hosts)"
-"""End of the reasons why a check was not decided that needs objects of the whole cloud. Who collects
-one host did not want them, so reports name these reasons only with `--verbose`."""
+"""End of the reasons why a check that needs objects of the whole cloud was not decided. A
+collection of one host leaves them out on purpose, so text reports name these reasons only with
+`--verbose`."""
 
 LARGEST = 1 << 63
 """Limit of whole numbers: no layer stores one this large."""
