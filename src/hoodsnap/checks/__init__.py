@@ -11,6 +11,7 @@ from hoodsnap.checks import (
     bridges,
     cache,
     capture,
+    card_order,
     cards,
     cgroup_limits,
     cgroups,
@@ -175,7 +176,7 @@ TOPICS = (
         dhcp,
         floating_ips,
     ),
-    *(cards, traffic, info_cache, network_records, history),
+    *(cards, card_order, traffic, info_cache, network_records, history),
     *(
         placement,
         shape,
