@@ -297,10 +297,7 @@ FOUND = {
     "bridge-controller-gone": ["error bridge-without-controller of "],
     "bridge-mirrored": ["warning packets-mirrored of "],
     "port-address-lost": ["error port-address-lost of vm-data"],
-    "card-by-hand": [
-        "error port-guest-mismatch of vm-linux",
-        "note live-vs-persistent-drift of vm-linux",
-    ],
+    "card-by-hand": ["error port-guest-mismatch of vm-linux"],
     "router-not-hosted": ["error router-not-hosted of "],
     "dhcp-server-gone": ["error dhcp-server-silent of "],
     "backup-forgotten": [
@@ -344,10 +341,7 @@ FOUND = {
     "card-address-edited": ["error mac-chain-mismatch of vm-duo"],
     "dhcp-agent-stopped": ["warning daemon-frozen of "],
     "qemu-moved-out": ["note qemu-outside-machine-group of vm-resized"],
-    "db-image-bus-running": [
-        "warning image-property-not-in-guest of vm-snap",
-        "note image-record-differs of vm-snap",
-    ],
+    "db-image-bus-running": ["warning image-property-not-in-guest of vm-snap"],
     "memory-limited": ["warning memory-limit-below-guest of vm-duo"],
     "metadata-socket-gone": ["error daemon-socket-gone of "],
 }

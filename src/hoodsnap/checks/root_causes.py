@@ -284,6 +284,7 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
     # Every property of the image differs from a copy that is empty.
     "image-properties-lost": ("image-record-differs", "image-property-not-in-guest"),
     # nova's copy of an image's properties was changed; the request spec has the old ones.
+    "image-property-not-in-guest": ("request-spec-skew",),
     "image-record-differs": ("request-spec-skew",),
     # The host was moved into another zone, which the request names.
     "request-spec-skew": ("availability-zone-differs",),
