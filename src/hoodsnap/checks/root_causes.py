@@ -195,9 +195,9 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
     ),
     # A daemon does not run, so what it reports to nova or neutron is outdated, too.
     "libvirt-not-running": ("service-state-skew",),
-    "nova-compute-not-running": ("service-state-skew",),
     # A start with this configuration ends at once.
     "nova-conf-unusable": ("nova-compute-not-running", "service-state-skew"),
+    "nova-compute-not-running": ("service-state-skew",),
     "nova-compute-frozen": ("service-state-skew",),
     "network-agent-not-running": (
         "network-agent-dead",
