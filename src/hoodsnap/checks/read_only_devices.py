@@ -32,7 +32,7 @@ def volume_device_read_only(guest: Guest, host: Host, domain: Domain) -> Problem
 
     Next: Check the devices, what the kernel reports about them, and the guest's state:
 
-        lsblk -o NAME,KNAME,TYPE,RO,SIZE,VENDOR
+        lsblk
         journalctl -k --grep='write protect|read-only|i/o error'
         virsh domstate --reason NAME
 
@@ -48,7 +48,7 @@ def volume_device_read_only(guest: Guest, host: Host, domain: Domain) -> Problem
 
     It worked if RO is 0 for the device and all devices that are built on it:
 
-        lsblk -o NAME,KNAME,TYPE,RO,SIZE,VENDOR
+        lsblk
 
     Not yet: Do not make the device writable while the storage protects the LUN: another site may
     write to its copy. Do not stop, hard-reboot or migrate the guest: it may not start again.
