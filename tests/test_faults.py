@@ -191,6 +191,7 @@ FOUND = {
     "machine-unsupported": ["error machine-or-cpu-drift of vm-duo"],
     "second-nova-compute": ["warning nova-compute-twice of "],
     "snapshot-left": ["note snapshot-folder-left of "],
+    "node-pinned-cpus": ["warning pinned-cpus-differ of "],
     "pci-device-left": ["warning pci-device-of-deleted-server of "],
     "provider-renamed": ["error provider-vs-compute-node of "],
     "node-uuid-changed": ["error provider-vs-compute-node of "],
