@@ -345,10 +345,11 @@ fault port-address-lost vm-data "a row of neutron's database is deleted: the por
 b_port_address_lost() {
   port_id | save port
   dump_rows neutron ipallocations "port_id='$(saved port)'" | save allocation.sql
+  dump_rows neutron ipamallocations "ip_address='$(row "select ip_address from neutron.ipallocations where port_id='$(saved port)'")'" | save ipam.sql
   row "delete from neutron.ipallocations where port_id='$(saved port)'"
 }
 c_port_address_lost() { [ "$(row "select count(*) from neutron.ipallocations where port_id='$(saved port)'")" = 0 ]; }
-f_port_address_lost() { "${MYSQL[@]}" neutron <"$S/allocation.sql"; }
+f_port_address_lost() { cat "$S/allocation.sql" "$S/ipam.sql" | "${MYSQL[@]}" neutron; }
 
 fault card-by-hand vm-linux "virsh attach-interface: the running guest has a second card, on a bridge of the host" "nothing until a hard reboot"
 b_card_by_hand() {

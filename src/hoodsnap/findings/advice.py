@@ -249,6 +249,7 @@ WORKED = "It worked if "
 """The beginning of the instruction that says how to see that a change worked."""
 
 READ_ONLY = re.compile(
+    r"(?!(?!SELECT ).* >)"  # writes a file; in SQL it compares
     r"(cat|df|du|findmnt|free|fuser -v|grep|head|hostname|journalctl|last|ls|lsattr|lsblk|lsof"
     r"|namei|printf|ps|readlink|cmp"
     r'|token=\$\(openstack token issue -f value -c id\)$|curl -s -H "X-Auth-Token: \$token" \S+$'
