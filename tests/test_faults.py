@@ -446,6 +446,20 @@ def test_no_finding_advises_what_another_one_of_its_server_forbids(fault: str) -
     ] == []
 
 
+@every_fault
+def test_nova_is_not_asked_to_change_a_server_that_it_does_not_have(fault: str) -> None:
+    report = _report(fault)
+    novas = {guest.uuid for guest in report.cloud.guests if guest.is_novas}
+    unknown = {guest.uuid for guest in report.cloud.guests} - novas
+    assert [
+        f"{finding.check.name}: {command.text}"
+        for finding in report.everything()
+        for command in _commands(finding)
+        if command.changes and command.text.startswith("openstack server ")
+        if unknown.intersection(command.text.split())
+    ] == []
+
+
 def _share_a_server(one: Finding, other: Finding) -> bool:
     return one.guest is None or other.guest is None or one.guest.uuid == other.guest.uuid
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hoodsnap.check import Check
 from hoodsnap.checks import (
+    aliens,
     api_lists,
     attachments,
     block_nodes,
@@ -111,6 +112,7 @@ TOPICS = (
         second_service,
         corruption,
         chain,
+        aliens,
         definition,
         definition_files,
         image,

@@ -16,7 +16,7 @@ from hoodsnap.check import COMMANDS
 from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.fact import caught
 from hoodsnap.findings.finding import Finding
-from hoodsnap.findings.gating import NotYet
+from hoodsnap.findings.gating import OF_NOVA, NotYet
 
 PLACEHOLDERS: Mapping[str, str] = {
     "UUID": "UUID of the server",
@@ -54,6 +54,7 @@ PLACEHOLDERS: Mapping[str, str] = {
     "CPUS": "numbers of host CPUs: 0-3,8",
     "DAEMON": "process id of the daemon",
     "DATABASE": "name of the cell's database",
+    "DEFINED_DOMAIN": "name of the domain, if libvirt has its definition",
     "DEVICE": "kernel name of the device: sdb",
     "DISABLED_PORT": "id of the port, if it is disabled",
     "DISABLED_ROUTER": "id of the router, if it is disabled",
@@ -156,6 +157,7 @@ PLACEHOLDERS: Mapping[str, str] = {
     "REWIRING": "service of neutron's agent, if it can wire the tap again",
     "ROUTER": "id of the router",
     "ROW": "id of the row",
+    "RUNNING_DOMAIN": "name of the domain, if it runs",
     "RUNNING_SERVER": "UUID of the server, if its guest runs",
     "SCOPE": "name of the systemd scope",
     "SAVE": "path of the file with the saved memory",
@@ -296,11 +298,13 @@ class Instruction:
 def instructions(finding: Finding) -> tuple[Instruction, ...]:
     """Return what to do about a finding, in order. The first instruction only reads."""
     values = _values(finding)
+    guest = finding.guest
+    absent = guest.uuid if guest is not None and not guest.is_novas else None
     found: list[Instruction] = []
     for paragraph in finding.check.sections.get("next", "").split("\n\n"):
         if paragraph.startswith(COMMANDS):
             lines = [line.strip() for line in paragraph.splitlines()]
-            commands = tuple(command(line, values) for line in _applicable(lines, values))
+            commands = tuple(command(line, values) for line in _applicable(lines, values, absent))
             prose = found.pop().prose if found and not found[-1].commands else ""
             if commands:
                 found.append(Instruction(prose, commands))
@@ -311,16 +315,30 @@ def instructions(finding: Finding) -> tuple[Instruction, ...]:
     return tuple(step for step in found if changes or not step.prose.startswith(WORKED))
 
 
-def _applicable(lines: Sequence[str], values: Mapping[str, str]) -> Sequence[str]:
+def _applicable(
+    lines: Sequence[str], values: Mapping[str, str], absent: str | None
+) -> Sequence[str]:
     """Return the commands that apply to a finding.
 
     A check gives an empty value for what this finding does not have: the new name of a file that
     was not renamed. Commands with that placeholder do not apply, nor do others of the same group if
-    the group changes something.
+    the group changes something. Neither does a command by which nova would change the server
+    `absent`, which it does not have.
     """
-    kept = [line for line in lines if all(values.get(name) != "" for name in _WORD.findall(line))]
+    kept = [
+        line
+        for line in lines
+        if all(values.get(name) != "" for name in _WORD.findall(line))
+        and not (absent is not None and _changes_server(line, values, absent))
+    ]
     changes = any(not READ_ONLY.match(line) for line in lines)
     return kept if not changes or len(kept) == len(lines) else ()
+
+
+def _changes_server(written: str, values: Mapping[str, str], uuid: str) -> bool:
+    """True if nova would change a server by this command: `openstack server start UUID`."""
+    named = (values.get(name) for name in _WORD.findall(written))
+    return written.startswith(OF_NOVA) and not READ_ONLY.match(written) and uuid in named
 
 
 def warnings(finding: Finding) -> tuple[str, ...]:
