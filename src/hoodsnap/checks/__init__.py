@@ -86,6 +86,7 @@ from hoodsnap.checks import (
     shape,
     silence,
     snapshot_folders,
+    startup,
     state,
     storage,
     surroundings,
@@ -197,7 +198,7 @@ TOPICS = (
         cgroups,
         cgroup_limits,
     ),
-    *(surroundings, hypervisor, console, server_groups, api_lists, configuration),
+    *(surroundings, hypervisor, console, server_groups, api_lists, configuration, startup),
 )
 """In the order in which they run and are listed: first those that make all others worthless."""
 

@@ -51,7 +51,7 @@ def provider_over_capacity(host: Host) -> Problems:
         grep -E '_allocation_ratio|^reserved_host' /etc/nova/nova*.conf
 
     If nova.conf sets the ratio, correct it there. If it sets none and the ratio was lowered by
-    mistake, set the former ratio in placement, which changes nothing for running guests:
+    mistake, set the ratio that it had before in placement, which changes nothing for running guests:
 
         openstack resource provider inventory set RATIO_PROVIDER --amend --resource RESOURCE:allocation_ratio=RATIO
 
@@ -67,7 +67,7 @@ def provider_over_capacity(host: Host) -> Problems:
 
     Source: nova virt/libvirt/driver.py `_get_allocation_ratios`, `update_provider_tree`; placement
     objects/allocation.py `_check_capacity_exceeded`.
-    """
+    """  # noqa: E501 (a command is one line)
     provider, node = host.provider, host.node
     if provider is None:
         return
@@ -97,8 +97,9 @@ def over_capacity(provider: Provider) -> Sequence[Over]:
     used: dict[str, int] = {}
     for entry in provider.consumers.values():
         amounts = entry.get("resources")
-        for name in RATIOS if isinstance(amounts, dict) else ():
-            used[name] = used.get(name, 0) + (whole(amounts.get(name)) or 0)
+        if isinstance(amounts, dict):
+            for name in RATIOS:
+                used[name] = used.get(name, 0) + (whole(amounts.get(name)) or 0)
     return [
         Over(name, used[name], inventory)
         for name, inventory in provider.inventories.items()

@@ -10,8 +10,8 @@ from typing import Any
 
 from hoodsnap.bundle import Answer
 from hoodsnap.check import Problem, Problems, check, problem
-from hoodsnap.checks.configuration import is_foreign
 from hoodsnap.checks.capacity import RATIOS, over_capacity
+from hoodsnap.checks.configuration import is_foreign
 from hoodsnap.checks.host import DOWN_TIME, LATE, seconds_silent
 from hoodsnap.evidence import Evidence, Severity, derives, hears, says
 from hoodsnap.facts.api.allocation import Inventory, worded

@@ -405,9 +405,7 @@ def info_cache_lost(guest: Guest, instance: Instance, ports: tuple[Port, ...]) -
     if instance.deleted or not (guest.host is None or guest.is_here):
         return
     noted = {vif.id: vif for vif in instance.network_info}
-    missing = [
-        port for port in ports if port.id not in noted and not never_attached(guest, port)
-    ]
+    missing = [port for port in ports if port.id not in noted and not never_attached(guest, port)]
     if missing:
         names = several(port.title.removeprefix("port ") for port in missing)
         yield problem(

@@ -207,6 +207,7 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
     "nova-compute-not-running": ("service-state-skew",),
     # A start with this configuration ends at once.
     "nova-conf-unusable": ("nova-compute-not-running", "service-state-skew"),
+    "nova-log-not-writable": ("nova-compute-not-running", "service-state-skew"),
     "nova-compute-frozen": ("service-state-skew",),
     "network-agent-not-running": (
         "network-agent-dead",

@@ -73,7 +73,7 @@ def port_never_attached(
 
     Source: nova network/neutron.py `_build_network_info_model`, `_update_port`;
     compute/manager.py `_heal_instance_info_cache`, `_require_nw_info_update`.
-    """
+    """  # noqa: E501 (a command is one line)
     if instance.deleted or not guest.is_here:
         return
     cached, cards = several(instance.cached_ports) or None, domain.current.interfaces
