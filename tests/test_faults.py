@@ -115,6 +115,7 @@ FOUND = {
     "dhcp-agent-down": ["warning network-agent-not-running of "],
     "qemu-traced": ["error qemu-monitor-dead of vm-tenant"],
     "qemu-dumping-core": ["error qemu-crashed of vm-snap"],
+    "log-not-writable": ["warning nova-log-not-writable of "],
     "conf-closed": ["warning nova-conf-unusable of "],
     "conf-broken-line": ["warning nova-conf-unusable of "],
     "conf-virt-type": ["note nova-conf-not-applied of "],
@@ -140,6 +141,7 @@ FOUND = {
     "machine-config": ["warning machine-or-cpu-drift of vm-duo"],
     "flavor-remade": ["note flavor-three-way-drift of vm-duo"],
     "console-exposed": ["warning vnc-port-conflict-or-exposed of vm-snap"],
+    "alien-domain-disk": ["error alien-domain-has-servers-disk of resized-repair"],
     "rogue-domain": ["note alien-domain of rogue-vm"],
     "db-bdm-missing": ["error guest-volume-not-in-bdm of vm-data"],
     "db-bdm-stale": ["error bdm-attachment-or-volume-missing of vm-plain"],
@@ -207,6 +209,7 @@ FOUND = {
     "ovs-agent-down": ["warning network-agent-not-running of "],
     "port-deleted": ["error port-guest-mismatch of vm-resized"],
     "port-owner-lost": ["warning port-owner-lost of vm-tenant"],
+    "port-never-attached": ["warning port-never-attached of vm-plain"],
     "port-disabled": ["warning port-binding-bad of vm-snap"],
     "domain-renamed": ["warning domain-renamed of vm-stopped"],
     "checkpoint-left": ["warning backup-checkpoint-left of vm-duo"],
@@ -337,6 +340,7 @@ FOUND = {
     "volume-of-nobody": ["warning volume-of-no-server of "],
     "volume-of-deleted": ["error bdm-alive-for-deleted-instance of "],
     "boot-volume-unmarked": ["warning root-bdm-broken of vm-bfv"],
+    "ratio-lowered": ["warning provider-over-capacity of "],
     "placement-cut": ["warning allocation-amount-wrong of vm-config"],
     "disk-shrunk": ["error disk-size-vs-flavor of vm-stopped"],
     "definition-other-format": ["error chain-live-vs-persistent of vm-duo"],
@@ -440,6 +444,20 @@ def test_no_finding_advises_what_another_one_of_its_server_forbids(fault: str) -
         if other is not finding and _share_a_server(finding, other)
         for danger in forbidden_commands(other.check)
         if any(part <= {*command.text.split()} for part in parts_of(danger))
+    ] == []
+
+
+@every_fault
+def test_nova_is_not_asked_to_change_a_server_that_it_does_not_have(fault: str) -> None:
+    report = _report(fault)
+    novas = {guest.uuid for guest in report.cloud.guests if guest.is_novas}
+    unknown = {guest.uuid for guest in report.cloud.guests} - novas
+    assert [
+        f"{finding.check.name}: {command.text}"
+        for finding in report.everything()
+        for command in _commands(finding)
+        if command.changes and command.text.startswith("openstack server ")
+        if unknown.intersection(command.text.split())
     ] == []
 
 

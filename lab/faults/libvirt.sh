@@ -36,6 +36,15 @@ b_rogue_domain() {
 c_rogue_domain() { virsh domstate "$(saved id)" >/dev/null 2>&1; }
 f_rogue_domain() { virsh -q destroy "$(saved id)"; }
 
+fault alien-domain-disk vm-resized "somebody defined a domain by hand, which is off, with the disk of a server that runs" "nothing; a start of the domain fails as long as QEMU locks the disk, and makes a second writer when the server is off"
+b_alien_domain_disk() {
+  new_uuid | save id
+  printf '<domain type="qemu"><name>resized-repair</name><uuid>%s</uuid><memory unit="MiB">64</memory><vcpu>1</vcpu><os><type machine="pc">hvm</type></os><devices><disk type="file" device="disk"><driver name="qemu" type="qcow2"/><source file="%s/disk"/><target dev="vda" bus="virtio"/></disk></devices></domain>' "$(saved id)" "$(idir)" | save alien.xml
+  virsh -q define "$S/alien.xml"
+}
+c_alien_domain_disk() { virsh domstate "$(saved id)" >/dev/null 2>&1; }
+f_alien_domain_disk() { virsh -q undefine "$(saved id)"; }
+
 fault orphan-domain vm-snap "a persistent running domain with nova's metadata, an instance-… name and a UUID the DB does not have, with its own folder" "only a warning about the counts"
 b_orphan_domain() {
   local id dir; id=$(new_uuid); echo "$id" >>"$LAB_STATE/rogue-uuids"; echo "$id" | save id; dir=$INSTANCES/$id

@@ -43,6 +43,13 @@ b_card_address_edited() {
 c_card_address_edited() { virsh domiflist "$u" | has 'fa:16:3e:ab:cd:'; }
 f_card_address_edited() { virsh -q define "$S/inactive.xml"; back_to_active; }
 
+fault port-never-attached vm-plain "openstack port create --device UUID, as by an orchestration tool: nova never attached the port" "nova takes the port into its info cache and binds it within minutes; the next hard reboot plugs a card"
+b_port_never_attached() {
+  osc port create --network lab-net2 --device "$u" --device-owner compute:nova stack-port -f value -c id | tail -n 1 | save port
+}
+c_port_never_attached() { [ "$(row "select count(*) from neutron.ports where id='$(saved port)' and device_id='$u'")" = 1 ]; }
+f_port_never_attached() { osc port delete "$(saved port)"; }
+
 fault port-disabled vm-snap "the neutron port is administratively down" "nothing in nova: status stays ACTIVE"
 b_port_disabled() { port_id | save port; osc port set --disable "$(saved port)"; }
 c_port_disabled() { [ "$(row "select admin_state_up from neutron.ports where id='$(saved port)'")" = 0 ]; }

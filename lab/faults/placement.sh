@@ -45,6 +45,13 @@ provider_name() { row "select name from placement.resource_providers where uuid=
 c_provider_renamed() { [ "$(provider_name)" = vm-old ]; }
 f_provider_renamed() { osc resource provider set --name "$(row "select hypervisor_hostname from nova.compute_nodes where deleted=0 and host='$LAB_HOST' limit 1")" "$(saved id)" -f value >/dev/null; }
 
+fault ratio-lowered - "the VCPU allocation_ratio of the compute node was lowered in placement: more is used than it offers" "nothing: nova-compute keeps a ratio that nova.conf does not set"
+vcpu_ratio() { row "select i.allocation_ratio from placement.inventories i join placement.resource_providers r on r.id=i.resource_provider_id where r.uuid='$(rp_id)' and i.resource_class_id=0"; }
+set_vcpu_ratio() { osc resource provider inventory set "$(rp_id)" --amend --resource "VCPU:allocation_ratio=$1" >/dev/null; } # RATIO
+b_ratio_lowered() { vcpu_ratio | save ratio; set_vcpu_ratio 1.0; }
+c_ratio_lowered() { [ "$(vcpu_ratio)" = 1 ]; }
+f_ratio_lowered() { set_vcpu_ratio "$(saved ratio)"; }
+
 fault node-uuid-changed - "the compute node's row has another UUID than its resource provider" "nothing until nova-compute restarts; then it can't make a provider of the same name"
 b_node_uuid_changed() { row "select concat(id, ' ', uuid) from nova.compute_nodes where deleted=0 and host='$LAB_HOST' limit 1" | save row; row "update nova.compute_nodes set uuid='$(new_uuid)' where id=$(cut -d' ' -f1 "$S/row")"; }
 c_node_uuid_changed() { [ "$(row "select uuid from nova.compute_nodes where id=$(cut -d' ' -f1 "$S/row")")" != "$(cut -d' ' -f2 "$S/row")" ]; }

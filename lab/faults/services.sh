@@ -110,6 +110,12 @@ b_conf_closed() { keep_compute_conf; chown root:root "$compute_conf"; chmod 600 
 c_conf_closed() { [ "$(stat -c '%G %a' "$compute_conf")" = "root 600" ]; }
 f_conf_closed() { give_compute_conf; }
 
+nova_log=/var/log/nova/nova-compute.log
+fault log-not-writable - "nova-compute's log file belongs to root, as after a start by root, and nova-compute was not restarted" "nothing; its next start fails"
+b_log_not_writable() { stat -c '%U:%G %a' "$nova_log" | save mode; chown root:root "$nova_log"; chmod 640 "$nova_log"; }
+c_log_not_writable() { [ "$(stat -c '%U %a' "$nova_log")" = "root 640" ]; }
+f_log_not_writable() { local owner mode; read -r owner mode <"$S/mode"; chown "$owner" "$nova_log"; chmod "$mode" "$nova_log"; }
+
 fault conf-broken-line - "nova-compute.conf has a line without = (a merge conflict), and nova-compute was not restarted" "nothing; its next start fails"
 b_conf_broken_line() { keep_compute_conf; echo '<<<<<<< HEAD' >>"$compute_conf"; }
 c_conf_broken_line() { grep -q '^<<<<<<<' "$compute_conf"; }

@@ -28,63 +28,6 @@ def examine(host: RecordedHost, **own: Any) -> None:
     host.add(Answer(**raw, query=f"stat -L {' '.join(FILES)}", value=value))
 
 
-@pytest.mark.parametrize(
-    "own",
-    [
-        {},
-        {"uid": 116, "gid": 0, "mode": "400"},
-        {"gid": 64},
-        {"gid": 0, "mode": "644"},
-        {"gid": 0, "mode": "600", "acl": True},
-        {"refused": "not followed: /etc/nova belongs to uid 7", "uid": None},
-        {"folders": []},
-    ],
-)
-def test_nova_can_read_its_configuration(host: RecordedHost, own: dict[str, Any]) -> None:
-    examine(host, **own)
-
-    assert host.findings() == []
-
-
-def test_nova_conf_unusable(host: RecordedHost) -> None:
-    examine(host, gid=0, mode="600")
-
-    assert host.findings() == [
-        "nova-conf-unusable: nova-compute.conf reports mode = 600, uid = 0, gid = 0"
-    ]
-    assert host.headlines() == [
-        f"nova's account on vm can't read {FILES[1]}: nova-compute's next start fails"
-    ]
-
-
-@pytest.mark.parametrize(
-    ("own", "headline"),
-    [
-        (
-            {"folders": [folder("/etc/nova", mode="700")]},
-            f"nova's account on vm can't read {FILES[1]}, as /etc/nova is closed to it: "
-            "nova-compute's next start fails",
-        ),
-        (
-            {"error": {"line": 7, "message": "No ':' or '=' found in assignment"}},
-            f"Line 7 of {FILES[1]} on vm is none that nova can read "
-            "(No ':' or '=' found in assignment): nova-compute's next start fails",
-        ),
-        (
-            {"absent": True},
-            f"{FILES[1]}, which nova-compute on vm reads, does not exist: nova-compute's next "
-            "start fails",
-        ),
-    ],
-)
-def test_nova_conf_unusable_because_of(
-    host: RecordedHost, own: dict[str, Any], headline: str
-) -> None:
-    examine(host, **own)
-
-    assert host.headlines() == [headline]
-
-
 def test_an_option_is_named_with_the_file_that_decides_it(host: RecordedHost) -> None:
     examine(host)
     option(host, "libvirt", virt_type="kvm")

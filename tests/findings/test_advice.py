@@ -22,6 +22,7 @@ KEYWORDS = {
     *("INSERT", "INTO", "VALUES", "IS", "NOT", "NULL"),
     *("OS", "EXT", "SRV", "ATTR", "AZ", "CONT", "KILL", "STOP"),
     *("KNAME", "RO", "VENDOR"),  # columns of lsblk
+    *("OS", "EXT", "SRV", "ATTR", "AZ", "CONT", "KILL", "PUT", "STOP"),
 }
 """Words in capitals that belong to a language or a column, not to a placeholder."""
 

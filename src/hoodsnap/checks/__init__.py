@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from hoodsnap.check import Check
 from hoodsnap.checks import (
+    aliens,
     api_lists,
     attachments,
     block_nodes,
     block_storage,
     bridges,
     cache,
+    capacity,
     capture,
     card_order,
     cards,
@@ -87,6 +89,7 @@ from hoodsnap.checks import (
     shape,
     silence,
     snapshot_folders,
+    startup,
     state,
     storage,
     surroundings,
@@ -95,6 +98,7 @@ from hoodsnap.checks import (
     tap_leftovers,
     taps,
     traffic,
+    unattached_ports,
     undeletable,
     volume_records,
     volume_states,
@@ -106,6 +110,7 @@ TOPICS = (
         capture,
         echoes,
         host,
+        capacity,
         compute_node,
         services,
         silence,
@@ -115,6 +120,7 @@ TOPICS = (
         second_service,
         corruption,
         chain,
+        aliens,
         definition,
         definition_files,
         image,
@@ -159,6 +165,7 @@ TOPICS = (
         config_drive,
         devices,
         port_addresses,
+        unattached_ports,
         ports,
         taps,
         switch_records,
@@ -196,7 +203,7 @@ TOPICS = (
         cgroups,
         cgroup_limits,
     ),
-    *(surroundings, hypervisor, console, server_groups, api_lists, configuration),
+    *(surroundings, hypervisor, console, server_groups, api_lists, configuration, startup),
 )
 """In the order in which they run and are listed: first those that make all others worthless."""
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from hoodsnap.bundle import Answer
 from hoodsnap.check import Problem, Problems, check, problem
+from hoodsnap.checks.capacity import RATIOS, over_capacity
 from hoodsnap.checks.configuration import is_foreign
 from hoodsnap.checks.host import DOWN_TIME, LATE, seconds_silent
 from hoodsnap.evidence import Evidence, Severity, derives, hears, says
@@ -21,7 +22,7 @@ from hoodsnap.facts.cloud.release import Release
 from hoodsnap.facts.database.service import ComputeNode
 from hoodsnap.facts.database.tables import plain_name
 from hoodsnap.facts.fact import UnheardError, integer, known, text, value_of
-from hoodsnap.facts.quantity import whole
+from hoodsnap.facts.quantity import number, whole
 from hoodsnap.phrase import brief, counted, several
 
 SHOWN = 10
@@ -463,13 +464,6 @@ CPU_OPTIONS = (
 )
 """Options of nova.conf that give guests a part of the host's CPUs."""
 
-RATIOS = {
-    "VCPU": "cpu_allocation_ratio",
-    "MEMORY_MB": "ram_allocation_ratio",
-    "DISK_GB": "disk_allocation_ratio",
-}
-"""Resource class → option of nova.conf with its allocation ratio. If it is not set, operators set
-the ratio in placement."""
 
 RESERVED = {
     "MEMORY_MB": ("reserved_host_memory_mb", 512),
@@ -494,7 +488,8 @@ def compute_node_outdated(host: Host) -> Problems:
     Traps: Some options reserve CPUs or take memory from files; the numbers are then not compared.
     The size of a shared storage moves, so disk sizes are compared only roughly. A ratio that an
     operator set in placement stays if nova.conf sets none; that nova's record has another one is a
-    note. Memory that was plugged in a moment ago is not in the record yet. While nova-compute does
+    note; if more is allocated than the ratio allows, `provider-over-capacity` reports it. Memory
+    that was plugged in a moment ago is not in the record yet. While nova-compute does
     not report, its record is old by right, and another finding says so.
 
     Next: Compare the record with libvirt and the inventories:
@@ -519,8 +514,9 @@ def compute_node_outdated(host: Host) -> Problems:
 
         openstack hypervisor show HYPERVISOR
 
-    Not yet: Do not correct the row or the inventory by hand: nova-compute writes them again. Do not
-    migrate servers to or from the host before its address and version are right.
+    Not yet: Do not correct the row or the inventory by hand: nova-compute writes them again, except
+    a ratio in placement that nova.conf does not set. Do not migrate servers to or from the host
+    before its address and version are right.
 
     Source: nova compute/resource_tracker.py `_update`, virt/libvirt/driver.py
     `get_available_resource` and `update_provider_tree`.
@@ -720,11 +716,14 @@ def _record_ratios(host: Host, node: ComputeNode) -> Iterator[Difference]:
     provider = host.provider
     if provider is None:
         return
+    over = {one.name for one in known(lambda: over_capacity(provider)) or ()}
     for name, option in RATIOS.items():
         inventory, written = provider.inventories.get(name), node.raw.get(option)
-        own = _number(written)
+        own = number(written)
         if inventory is None or not written or own == 0 or host.option("DEFAULT", option):
             continue  # before Stein an empty column stands for the default
+        if name in over:
+            continue
         if own is None or abs(own - inventory.ratio) > 0.001:
             yield (
                 f"Placement has {name} of compute node {_node_name(node)} with ratio "
@@ -751,7 +750,7 @@ def _ratios(host: Host, node: ComputeNode) -> Iterator[Difference]:
         inventory = provider.inventories.get(name)
         if inventory is None:
             continue
-        wanted, own = _number(host.option("DEFAULT", option)), _number(node.raw.get(option))
+        wanted, own = number(host.option("DEFAULT", option)), number(node.raw.get(option))
         file = host.file_name_of("DEFAULT", option)
         if wanted and abs(wanted - inventory.ratio) > 0.001:
             yield (
@@ -803,10 +802,3 @@ def _reserved(host: Host, node: ComputeNode) -> Iterator[Difference]:
             _offered(host, name, inventory),
             _conf(host, f"DEFAULT.{option}", **{option: written or default}),
         )
-
-
-def _number(value: object) -> float | None:
-    try:
-        return float(value) if isinstance(value, str | int | float) and value != "" else None
-    except ValueError:
-        return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from ipaddress import ip_address
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from hoodsnap.check import Problem, Problems, check, problem
 from hoodsnap.evidence import Evidence, Severity, derives, hears
@@ -324,95 +324,6 @@ def nova_conf_wrong(host: Host) -> Problems:
                 OPTION=option,
                 NOVA_CONF=file,
             )
-
-
-@check(Severity.WARNING)
-def nova_conf_unusable(host: Host) -> Problems:
-    """nova-compute can't read its configuration: its next start fails.
-
-    nova-compute reads its configuration when it starts, as its own account (nova), and ends if a
-    file is missing, closed to that account, or has a line that is no option, section or comment. A
-    running nova-compute notices nothing. A file that root edited with a new mode, or a deployment
-    tool that stopped half way, leaves such a file; the next update or restart of the host brings
-    the fault to light.
-
-    Authority: The files, for the next start.
-
-    Traps: An access control list may let the account in, so a file with one is not judged. A value
-    that nova does not know is nova-conf-wrong's.
-
-    Next: Check the owners and modes of the files and of the folders above them, and the line that
-    the finding names:
-
-        namei -l NOVA_CONF
-        grep -n '' NOVA_CONF
-        ps -o pid,user,lstart,args -C nova-compute
-
-    If the account may not read the file, give the file back to the account's group, which keeps
-    its passwords from others:
-
-        chgrp NOVA_GROUP CLOSED_CONF
-        chmod g=r,o= CLOSED_CONF
-
-    If a folder is closed to it, open the folder:
-
-        chmod g+x,o+x CLOSED_FOLDER
-
-    If a line is wrong, correct the line. If a file is missing, restore the file from the deployment
-    tool. nova-compute need not be restarted if it runs.
-
-    It worked if the account can read the file, and hoodsnap reports no error in it:
-
-        namei -l NOVA_CONF
-        grep -n '' NOVA_CONF
-
-    Not yet: Do not restart nova-compute before it can read its configuration.
-
-    Source: oslo.config, cfg.py `ConfigFilesPermissionDeniedError`, `ConfigFilesNotFoundError`,
-    iniparser.py `ParseError`.
-    """
-    files = host.configuration_files
-    for file in files.listed:
-        if files.answer is None:
-            return
-        names: dict[str, Any] = {
-            "NOVA_CONF": file.path,
-            "CLOSED_CONF": "",
-            "NOVA_GROUP": "",
-            "CLOSED_FOLDER": "",
-        }
-        start = "nova-compute's next start fails"
-        if file.is_absent:
-            yield problem(
-                f"{file.path}, which nova-compute on {host.name} reads, does not exist: {start}",
-                hears(files.answer, _name(file.path), file.path, exists=False),
-                **names,
-            )
-        if (closed := file.barrier) is not None:
-            names |= _opening(closed.path, file.path)
-            what = "" if closed.path == file.path else f", as {closed.path} is closed to it"
-            yield problem(
-                f"nova's account on {host.name} can't read {file.path}{what}: {start}",
-                hears(files.answer, _name(file.path), closed.path, mode=closed.mode).and_so(
-                    uid=closed.uid, gid=closed.gid
-                ),
-                **names,
-            )
-        elif file.error is not None:
-            line, reason = file.error
-            yield problem(
-                f"Line {line} of {file.path} on {host.name} is none that nova can read "
-                f"({reason}): {start}",
-                hears(files.answer, _name(file.path), f"line {line}", error=reason),
-                **names,
-            )
-
-
-def _opening(closed: str, file: str) -> dict[str, str]:
-    """Return the placeholders of the advice that opens a file, or a folder above it."""
-    if closed == file:
-        return {"CLOSED_CONF": file, "NOVA_GROUP": "nova"}
-    return {"CLOSED_FOLDER": closed}
 
 
 def _name(path: str) -> str:

@@ -16,6 +16,7 @@ from hoodsnap.checks.traps import (
     port_just_changed,
     task_in_flight,
 )
+from hoodsnap.checks.unattached_ports import never_attached
 from hoodsnap.evidence import Evidence, Severity, hears, says
 from hoodsnap.facts.api.agent import WIRING
 from hoodsnap.facts.api.port import NOT_BOUND, PREFIX, Port
@@ -247,7 +248,9 @@ def port_binding_bad(
         return
     unbound = set()
     for port in ports or ():
-        if port.vif_type in NOT_BOUND:
+        if never_attached(guest, port):
+            unbound.add(port.id)  # port-never-attached reports it
+        elif port.vif_type in NOT_BOUND:
             unbound.add(port.id)
             state = says(port, id=port.id, vif_type=port.vif_type, host=port.host)
             headline = f"{guest.title}'s {port.title} is not bound: {port.vif_type} on {port.host}"
@@ -402,7 +405,7 @@ def info_cache_lost(guest: Guest, instance: Instance, ports: tuple[Port, ...]) -
     if instance.deleted or not (guest.host is None or guest.is_here):
         return
     noted = {vif.id: vif for vif in instance.network_info}
-    missing = [port for port in ports if port.id not in noted]
+    missing = [port for port in ports if port.id not in noted and not never_attached(guest, port)]
     if missing:
         names = several(port.title.removeprefix("port ") for port in missing)
         yield problem(
@@ -532,6 +535,9 @@ def port_guest_mismatch(
         raise UnheardError("a network card's address was not collected")
     for port in ports:
         if not passed_through(port) and not any(fits(card, port) for card in cards):
+        if passed_through(port) or never_attached(guest, port):
+            continue
+        if not any(_fits(card, port) for card in cards):
             yield problem(
                 f"{guest.title} runs without a card for its {port.title} with MAC {port.mac}",
                 says(port, id=port.id, mac=port.mac),

@@ -177,6 +177,15 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
         "uuid-name-chain-broken",
         "disk-of-another-server",
     ),
+    # nova does not know the domain, so none of its commands changes it.
+    "alien-domain-has-servers-disk": (
+        "alien-domain",
+        "domain-without-server",
+        "persistent-xml-foreign-devices",
+        "uuid-name-chain-broken",
+        "disk-of-another-server",
+        "disk-locked-by-another",
+    ),
     # The guest only borrows the disk, so neither its name nor nova's records have to match.
     "disk-of-another-server": (
         "uuid-name-chain-broken",
@@ -198,6 +207,7 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
     # A start with this configuration ends at once.
     "nova-conf-unusable": ("nova-compute-not-running", "service-state-skew"),
     "nova-compute-not-running": ("service-state-skew",),
+    "nova-log-not-writable": ("nova-compute-not-running", "service-state-skew"),
     "nova-compute-frozen": ("service-state-skew",),
     "network-agent-not-running": (
         "network-agent-dead",

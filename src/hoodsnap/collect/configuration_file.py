@@ -1,4 +1,7 @@
-"""Configuration files of a service: their owners and modes, the options they set, and errors."""
+"""Configuration files of a service: their owners and modes, the options they set, and errors.
+
+The service's log file is described with them, because a start also fails if it can't be written.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from hoodsnap.collect.recorder import RefusedError
 from hoodsnap.collect.trusted.ownership import Owners, opened
 from hoodsnap.collect.trusted.running_process import RunningProcess
 from hoodsnap.collect.trusted.service import RunningService, account
-from hoodsnap.keep.nova_conf import is_kept
+from hoodsnap.keep.nova_conf import Configuration, is_kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +49,7 @@ class DescribedFile:
         if self.is_absent:
             return {"path": self.path, "absent": True}
         row: dict[str, Any] = {"path": self.path, **_status(self.path, owners, root)}
-        above = [str(one) for one in PurePosixPath(self.path).parents][::-1]
-        row["folders"] = [{"path": one, **_status(one, owners, root)} for one in above]
+        row["folders"] = _above(self.path, owners, root)
         row["sets"] = [*self.sets]
         if self.error is not None:
             row["error"] = {"line": self.error[0], "message": self.error[1]}
@@ -70,6 +72,44 @@ def reader_of(service: RunningService | None, name: str = "nova") -> dict[str, A
     return {"uid": known.pw_uid, "gids": sorted(os.getgrouplist(name, known.pw_gid))}
 
 
+def log_of(service: RunningService | None, options: Configuration, name: str) -> str | None:
+    """Return the path of the file that a service logs to, inside its root.
+
+    None if it logs to no file, or if that is unknown. `name`: the program's name. Options of the
+    command line come before those of the files, as in oslo.log.
+    """
+    written = options.get("DEFAULT", {})
+    told = {key: written.get(key) or written.get(key.replace("_", "")) for key in _OF_LOGS}
+    words = iter(service.arguments if service is not None else ())
+    for word in words:
+        option, equals, value = word.partition("=")
+        key = option.removeprefix("--").replace("-", "_")
+        key = {"logfile": "log_file", "logdir": "log_dir"}.get(key, key)
+        if option.startswith("--") and key in told:
+            told[key] = value if equals else next(words, None)
+    file, folder = told["log_file"], told["log_dir"]
+    if not file and not folder:
+        return None
+    path = os.path.normpath(os.path.join("/", folder or "", file or f"{name}.log"))
+    return None if "$" in path or path.startswith(_NO_LOGS) else path
+
+
+_OF_LOGS = ("log_file", "log_dir")
+_NO_LOGS = ("/proc/", "/sys/", "/dev/")
+"""Folders whose files are no logs; anybody may write to some of them."""
+
+
+def described_log(path: str, owners: Owners, root: str) -> dict[str, Any]:
+    """Return a log file as it is recorded, with the modes of the folders above it."""
+    above = _above(path, owners, root)
+    return {"path": path, **_status(path, owners, root), "folders": above}
+
+
+def _above(path: str, owners: Owners, root: str) -> list[dict[str, Any]]:
+    above = [str(one) for one in PurePosixPath(path).parents][::-1]
+    return [{"path": one, **_status(one, owners, root)} for one in above]
+
+
 def _status(path: str, owners: Owners, root: str) -> dict[str, Any]:
     try:
         with opened(path, owners, root=root) as handle:
@@ -84,4 +124,4 @@ def _status(path: str, owners: Owners, root: str) -> dict[str, Any]:
                     found["acl"] = True
             return found
     except RefusedError as refusal:
-        return {"refused": str(refusal)}
+        return {"absent": True} if refusal.kind == "absent" else {"refused": str(refusal)}

@@ -15,12 +15,12 @@ from pathlib import Path
 
 from hoodsnap.collect import file
 from hoodsnap.collect.configuration import NovaConf
-from hoodsnap.collect.configuration_file import reader_of
+from hoodsnap.collect.configuration_file import described_log, log_of, reader_of
 from hoodsnap.collect.definition_file import ask_definition_files
 from hoodsnap.collect.program import PATH, run
 from hoodsnap.collect.recorder import Recorder, RefusedError
 from hoodsnap.collect.trusted.ownership import Owners, read_owned
-from hoodsnap.collect.trusted.service import Found, RunningService, find
+from hoodsnap.collect.trusted.service import COMPUTE, Found, RunningService, find
 from hoodsnap.keep.libvirt_conf import LIBVIRT_CONF, libvirt_settings
 from hoodsnap.keep.nova_conf import Configuration, is_compute_id, kept
 from hoodsnap.trust.challenge import BOOT_ID
@@ -113,8 +113,9 @@ def _ask_nova(recorder: Recorder, conf: NovaConf) -> None:
     conf.say(recorder)
     recorder.ask("host", "/etc/nova/nova.conf", lambda: _configuration(conf))
     if conf.described:
-        paths = " ".join(one.path for one in conf.described)
-        recorder.ask("host", f"stat -L {paths}", lambda: _configuration_files(conf))
+        log = log_of(conf.service, conf.options, COMPUTE)
+        paths = " ".join([*(one.path for one in conf.described), *([log] if log else [])])
+        recorder.ask("host", f"stat -L {paths}", lambda: _configuration_files(conf, log))
     state = conf.options.get("DEFAULT", {}).get("state_path", "/var/lib/nova")
     path = f"{state}/compute_id"
     root = str(conf.service.root) if conf.service else "/"
@@ -204,11 +205,13 @@ def _configuration(conf: NovaConf) -> Configuration:
     return kept(conf.options)
 
 
-def _configuration_files(conf: NovaConf) -> dict[str, object]:
-    """Return the account that reads nova-compute's configuration, and the files in its order."""
+def _configuration_files(conf: NovaConf, log: str | None) -> dict[str, object]:
+    """Return the account that reads nova-compute's configuration, the files in its order, and the
+    log file that it writes (None if it writes none)."""
     root = str(conf.service.root) if conf.service else "/"
     files = [one.described(conf.owners, root) for one in conf.described]
-    return {"reader": reader_of(conf.service), "files": files}
+    written = described_log(log, conf.owners, root) if log is not None else None
+    return {"reader": reader_of(conf.service), "files": files, "log": written}
 
 
 def _nova_version(nova: RunningService | None) -> str:

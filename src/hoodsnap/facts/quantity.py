@@ -23,6 +23,14 @@ def whole(value: object) -> int | None:
     return None
 
 
+def number(value: object) -> float | None:
+    """Return a number, or the number that a text stands for; None if it is neither."""
+    try:
+        return float(value) if isinstance(value, str | int | float) and value != "" else None
+    except ValueError:
+        return None
+
+
 def size(text: str, unit: str) -> int | None:
     """Return a size in bytes: `512`, `1.5G`, `65536 KiB`. None if it can't be read.
 

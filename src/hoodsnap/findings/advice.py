@@ -16,7 +16,7 @@ from hoodsnap.check import COMMANDS
 from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.fact import caught
 from hoodsnap.findings.finding import Finding
-from hoodsnap.findings.gating import NotYet
+from hoodsnap.findings.gating import OF_NOVA, NotYet
 
 PLACEHOLDERS: Mapping[str, str] = {
     "UUID": "UUID of the server",
@@ -42,6 +42,7 @@ PLACEHOLDERS: Mapping[str, str] = {
     "CELL": "UUID of the cell, from `nova-manage cell_v2 list_cells`",
     "CARD": "name of the card's tap device",
     "CLOSED_CONF": "path of the configuration file, if nova may not read it",
+    "CLOSED_LOG": "path of the log file, or of its folder, if nova may not write to it",
     "CLOSED_FOLDER": "path of the folder, if nova may not go through it",
     "CLOSED": "path of the folder that its owner may not write to",
     "COLUMN": "column of the mapping: cell_id or queued_for_delete",
@@ -54,6 +55,7 @@ PLACEHOLDERS: Mapping[str, str] = {
     "CPUS": "numbers of host CPUs: 0-3,8",
     "DAEMON": "process id of the daemon",
     "DATABASE": "name of the cell's database",
+    "DEFINED_DOMAIN": "name of the domain, if libvirt has its definition",
     "DEVICE": "kernel name of the device: sdb",
     "DISABLED_PORT": "id of the port, if it is disabled",
     "DISABLED_ROUTER": "id of the router, if it is disabled",
@@ -117,6 +119,7 @@ PLACEHOLDERS: Mapping[str, str] = {
     "NOVA_CONF": "path of the configuration file that sets the option: /etc/nova/nova.conf",
     "NOVA_GROUP": "group of nova's account",
     "NODE": "id of the compute node's row",
+    "NOVA_ACCOUNT": "account that nova-compute runs as: nova",
     "NOVA_NAME": "name that nova gives the domain",
     "OFPORT": "number of the tap's port in Open vSwitch",
     "ONCE": "name of the domain, if libvirt starts it once",
@@ -141,6 +144,8 @@ PLACEHOLDERS: Mapping[str, str] = {
     "QUESTION": "command whose answer is in doubt",
     "GLOBAL_QUOTA": "quota of the whole guest in microseconds per period",
     "QUOTA": "quota in microseconds per period",
+    "RATIO": "allocation ratio: how many times each unit may be allocated",
+    "RATIO_PROVIDER": "UUID of the resource provider, if its ratio was lowered in placement",
     "REATTACHED": "id of the volume, if its disk differs from the records",
     "RECONNECTED": "UUID of the server, if nova's connection of the volume is wrong",
     "REMOUNTED": "folder of the mount, if the file system itself is read-only",
@@ -151,11 +156,13 @@ PLACEHOLDERS: Mapping[str, str] = {
     "RESUMED": "UUID of the server, if it is suspended",
     "RESCUED": "UUID of the server, if it is in rescue",
     "RESCUED_BEFORE": "UUID of the server, once its rescue is over",
+    "RESOURCE": "resource class in placement: VCPU",
     "RESIZE_FOLDER": "path of the server's folder that ends in _resize",
     "RESIZED": "UUID of the server, if its resize waits to be confirmed",
     "REWIRING": "service of neutron's agent, if it can wire the tap again",
     "ROUTER": "id of the router",
     "ROW": "id of the row",
+    "RUNNING_DOMAIN": "name of the domain, if it runs",
     "RUNNING_SERVER": "UUID of the server, if its guest runs",
     "SCOPE": "name of the systemd scope",
     "SAVE": "path of the file with the saved memory",
@@ -299,11 +306,13 @@ class Instruction:
 def instructions(finding: Finding) -> tuple[Instruction, ...]:
     """Return what to do about a finding, in order. The first instruction only reads."""
     values = _values(finding)
+    guest = finding.guest
+    absent = guest.uuid if guest is not None and not guest.is_novas else None
     found: list[Instruction] = []
     for paragraph in finding.check.sections.get("next", "").split("\n\n"):
         if paragraph.startswith(COMMANDS):
             lines = [line.strip() for line in paragraph.splitlines()]
-            commands = tuple(command(line, values) for line in _applicable(lines, values))
+            commands = tuple(command(line, values) for line in _applicable(lines, values, absent))
             prose = found.pop().prose if found and not found[-1].commands else ""
             if commands:
                 found.append(Instruction(prose, commands))
@@ -314,16 +323,30 @@ def instructions(finding: Finding) -> tuple[Instruction, ...]:
     return tuple(step for step in found if changes or not step.prose.startswith(WORKED))
 
 
-def _applicable(lines: Sequence[str], values: Mapping[str, str]) -> Sequence[str]:
+def _applicable(
+    lines: Sequence[str], values: Mapping[str, str], absent: str | None
+) -> Sequence[str]:
     """Return the commands that apply to a finding.
 
     A check gives an empty value for what this finding does not have: the new name of a file that
     was not renamed. Commands with that placeholder do not apply, nor do others of the same group if
-    the group changes something.
+    the group changes something. Neither does a command by which nova would change the server
+    `absent`, which it does not have.
     """
-    kept = [line for line in lines if all(values.get(name) != "" for name in _WORD.findall(line))]
+    kept = [
+        line
+        for line in lines
+        if all(values.get(name) != "" for name in _WORD.findall(line))
+        and not (absent is not None and _changes_server(line, values, absent))
+    ]
     changes = any(not READ_ONLY.match(line) for line in lines)
     return kept if not changes or len(kept) == len(lines) else ()
+
+
+def _changes_server(written: str, values: Mapping[str, str], uuid: str) -> bool:
+    """True if nova would change a server by this command: `openstack server start UUID`."""
+    named = (values.get(name) for name in _WORD.findall(written))
+    return written.startswith(OF_NOVA) and not READ_ONLY.match(written) and uuid in named
 
 
 def warnings(finding: Finding) -> tuple[str, ...]:

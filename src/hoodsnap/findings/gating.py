@@ -10,6 +10,9 @@ from hoodsnap.evidence import Severity
 from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.findings.finding import Finding, Skip
 
+OF_NOVA = "openstack server "
+"""The beginning of the commands that nova carries out, for a server that it has."""
+
 _Subject = tuple[str, str]
 """Subject of a finding or skip: `("guest", uuid)`, `("host", name)` or `("cloud", "")`."""
 
@@ -46,7 +49,12 @@ class Gates:
     def of(self, guest: Guest) -> tuple[NotYet, ...]:
         """Return the commands that must not be typed for a guest: a gating check found something
         about the guest, its host or the cloud, or could not be decided."""
-        return _closed(*(self._of(guest, states) for states in (self._found, self._undecided)))
+        found, undecided = (self._of(guest, states) for states in (self._found, self._undecided))
+        return tuple(
+            item
+            for item in _closed(found, undecided)
+            if guest.is_novas or not item.danger.command.startswith(OF_NOVA)
+        )
 
     def _of(self, guest: Guest, states: Mapping[_Subject, set[str]]) -> set[str]:
         # A command names a UUID and runs on the host where nova has the server, so a finding about
@@ -63,8 +71,18 @@ def _subject(item: Finding | Skip) -> _Subject:
 
 
 def closed_by(findings: Iterable[Finding]) -> tuple[NotYet, ...]:
-    """Return the commands that must not be typed because of these findings alone."""
-    return _closed({finding.check.name for finding in findings if _counts(finding)}, ())
+    """Return the commands that must not be typed because of these findings alone.
+
+    nova's commands are left out for a guest that nova does not have.
+    """
+    counted = [finding for finding in findings if _counts(finding)]
+    found = {finding.check.name for finding in counted}
+    novas = {one.check.name for one in counted if one.guest is None or one.guest.is_novas}
+    return tuple(
+        item
+        for item in _closed(found, ())
+        if not item.danger.command.startswith(OF_NOVA) or novas.intersection(item.forbidden_by)
+    )
 
 
 def _counts(finding: Finding) -> bool:

@@ -188,6 +188,19 @@ class Guest:
         return True
 
     @property
+    def is_novas(self) -> bool:
+        """True if nova's commands reach the server: nova has it, or it is unknown whether it has.
+
+        nova has no server for a domain that was defined by hand, and none any more for a deleted
+        one.
+        """
+        try:
+            return not self.lacks_record and not (self.record is not None and self.record.deleted)
+        except Exception as error:  # not collected, or unreadable
+            caught(error)
+            return True
+
+    @property
     def is_nowhere(self) -> bool:
         """True if nova's records have it on no host, and no captured host has a trace of it."""
         return self.host is None and self.hidden is None and self.believed is None

@@ -1,4 +1,7 @@
-"""Configuration files of nova-compute: who may read them, which options they set, and errors."""
+"""Configuration files of nova-compute: who may read them, which options they set, and errors.
+
+Its log file is described in the same answer.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,8 @@ from hoodsnap.facts.quantity import whole
 QUERY = "stat -L "
 """Begin of the question; the paths of the files follow."""
 
-READ, ENTER = 4, 1
-"""Permissions that are needed: to read a file, and to go through a folder."""
+READ, WRITE, ENTER = 4, 2, 1
+"""Permissions that are needed: to read a file, to write to it, and to go through a folder."""
 
 
 class Barrier(NamedTuple):
@@ -43,6 +46,16 @@ class ConfigurationFile(NamedTuple):
     """What keeps nova-compute's account from reading it; None if it can, or if that is unknown."""
 
 
+class LogFile(NamedTuple):
+    """The file that nova-compute logs to."""
+
+    path: str
+    is_absent: bool
+    """True if it does not exist: nova-compute makes it."""
+    barrier: Barrier | None
+    """What keeps nova-compute's account from writing it; None if it can, or if that is unknown."""
+
+
 @dataclass(frozen=True, eq=False)
 class ConfigurationFiles:
     """The configuration files of one host's nova-compute."""
@@ -65,6 +78,25 @@ class ConfigurationFiles:
         if not isinstance(rows, list) or not isinstance(reader, dict):
             raise UnheardError("the list of nova's configuration files can't be read")
         return tuple(_read(row, reader) for row in rows if isinstance(row, dict))
+
+    @cached_property
+    def log(self) -> LogFile | None:
+        """nova-compute's log file; None if it has none. Raises `UnheardError`."""
+        if self.answer is None:
+            raise UnheardError("the configuration files of nova-compute were not examined")
+        value = value_of(self.answer, "nova's configuration files", dict[str, Any])
+        reader = value.get("reader")
+        if "log" not in value or not isinstance(reader, dict):  # older collectors did not ask
+            raise UnheardError("the log file of nova-compute was not examined")
+        row = value["log"]
+        if not isinstance(row, dict):
+            return None
+        is_absent = row.get("absent") is True
+        return LogFile(
+            text(row, "path") or "",
+            is_absent,
+            next(_barriers_of_log(row, reader, is_absent=is_absent), None),
+        )
 
     def of(self, section: str, option: str) -> str | None:
         """Return the path of the file that decides an option; None if that is unknown."""
@@ -90,18 +122,40 @@ def _read(row: Mapping[str, Any], reader: Mapping[str, Any]) -> ConfigurationFil
     )
 
 
+_Step = tuple[Mapping[str, Any], int]
+"""A file or folder, and the permissions that are needed for it."""
+
+
+def _folders(row: Mapping[str, Any]) -> list[_Step]:
+    return [(one, ENTER) for one in row.get("folders") or () if isinstance(one, dict)]
+
+
 def _barriers(row: Mapping[str, Any], reader: Mapping[str, Any]) -> Iterator[Barrier]:
+    return _closed([*_folders(row), (row, READ)], reader)
+
+
+def _barriers_of_log(
+    row: Mapping[str, Any], reader: Mapping[str, Any], *, is_absent: bool
+) -> Iterator[Barrier]:
+    folders = _folders(row)
+    if not is_absent:
+        return _closed([*folders, (row, WRITE)], reader)
+    # A file that does not exist yet is made in its folder.
+    last = [(folders[-1][0], WRITE | ENTER)] if folders else []
+    return _closed([*folders[:-1], *last], reader)
+
+
+def _closed(steps: Sequence[_Step], reader: Mapping[str, Any]) -> Iterator[Barrier]:
     """Yield what keeps the account out. Access control lists may allow more than the mode shows."""
     account, groups = whole(reader.get("uid")), reader.get("gids")
     if not account or not isinstance(groups, list):
         return  # unknown, or root, whom nothing keeps out
-    steps = [(one, ENTER) for one in row.get("folders") or () if isinstance(one, dict)]
-    for step, needed in (*steps, (row, READ)):
+    for step, needed in steps:
         uid, gid, mode = whole(step.get("uid")), whole(step.get("gid")), step.get("mode")
         if uid is None or gid is None or step.get("acl") is True:
             continue
         if not isinstance(mode, str) or not re.fullmatch("[0-7]{1,4}", mode):
             continue
         shift = 6 if uid == account else 3 if gid in groups else 0
-        if not int(mode, 8) >> shift & needed:
+        if int(mode, 8) >> shift & needed != needed:
             yield Barrier(text(step, "path") or "", uid, gid, mode)
