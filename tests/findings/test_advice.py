@@ -20,7 +20,6 @@ KEYWORDS = {
     "STS",  # of a field of nova's API
     *("AND", "DELETE", "FROM", "IN", "NOW", "SELECT", "SET", "UPDATE", "UTC_TIMESTAMP", "WHERE"),
     *("INSERT", "INTO", "VALUES", "IS", "NOT", "NULL"),
-    *("OS", "EXT", "SRV", "ATTR", "AZ", "CONT", "KILL", "STOP"),
     *("KNAME", "RO", "VENDOR"),  # columns of lsblk
     *("OS", "EXT", "SRV", "ATTR", "AZ", "CONT", "KILL", "PUT", "STOP"),
 }

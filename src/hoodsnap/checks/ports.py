@@ -534,10 +534,9 @@ def port_guest_mismatch(
     if len(cards) < len(domain.xml.interfaces):
         raise UnheardError("a network card's address was not collected")
     for port in ports:
-        if not passed_through(port) and not any(fits(card, port) for card in cards):
         if passed_through(port) or never_attached(guest, port):
             continue
-        if not any(_fits(card, port) for card in cards):
+        if not any(fits(card, port) for card in cards):
             yield problem(
                 f"{guest.title} runs without a card for its {port.title} with MAC {port.mac}",
                 says(port, id=port.id, mac=port.mac),

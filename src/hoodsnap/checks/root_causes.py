@@ -206,8 +206,8 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
     "libvirt-not-running": ("service-state-skew",),
     # A start with this configuration ends at once.
     "nova-conf-unusable": ("nova-compute-not-running", "service-state-skew"),
-    "nova-compute-not-running": ("service-state-skew",),
     "nova-log-not-writable": ("nova-compute-not-running", "service-state-skew"),
+    "nova-compute-not-running": ("service-state-skew",),
     "nova-compute-frozen": ("service-state-skew",),
     "network-agent-not-running": (
         "network-agent-dead",
