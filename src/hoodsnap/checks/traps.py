@@ -188,6 +188,13 @@ def volume_moving(guest: Guest) -> bool:
     return any(_moves_now(volume) for volume in guest.volumes or ())
 
 
+def cinder_migrates(guest: Guest) -> bool:
+    """cinder is migrating its volume"""
+    volumes = guest.volumes or ()
+    # A volume with any other status is judged, whatever another one does.
+    return all(volume.status == "in-use" for volume in volumes) and volume_moving(guest)
+
+
 def volume_just_attached(guest: Guest) -> bool:
     """a volume was attached a moment ago (an attach has no task_state)"""
     return guest.instance is not None and any(map(_is_new, guest.instance.mappings_shown))
