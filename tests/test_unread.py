@@ -39,13 +39,12 @@ images: stat -L /var/lib/nova/instances /…  images: qemu-img info -U --backing
 kernel: /proc/PID/cgroup  kernel: /proc/PID/comm  kernel: grep …  kernel: /proc/uptime
 kernel: /proc/sys/kernel/random/boot_id  kernel: readlink /proc/PID/root  kernel: ls /sys/bus/…
 host: nova-compute --version  libvirt: virsh domjobinfo NAME  libvirt: virsh net-…
-libvirt: virsh secret-list  libvirt: virsh version  logs: dmesg …
+libvirt: virsh secret-list  logs: dmesg …
 network: iptables-save …  network: ovs-ofctl …
 network: cat /var/lib/neutron/dhcp/UUID/host  network: ip -j -n qrouter-UUID route
-network: ip -j -n qdhcp-UUID …  network: bridge …  neutron: GET /v2.0/ports/UUID/bindings
-neutron: GET /v2.0/security-groups  nova: GET /v2.1/os-aggregates
+network: bridge …  neutron: GET /v2.0/ports/UUID/bindings  nova: GET /v2.1/os-aggregates
 nova: GET /v2.1/os-hypervisors/detail  nova: GET /v2.1/os-server-groups
-neutron: GET /v2.0/subnets  nova: GET /v2.1/os-services  nova: GET /v2.1/os-migrations
+nova: GET /v2.1/os-migrations
 nova: GET /v2.1/flavors/detail  nova: GET /v2.1/servers/UUID/os-instance-actions
 nova-db: SELECT VERSION()  nova-db: SELECT UTC_TIMESTAMP(6)  nova-db: SELECT nova.instance_faults
 nova-db: SELECT nova_api.flavors  nova-db: SELECT nova_api.flavor_extra_specs
@@ -59,7 +58,7 @@ host: qemu-system-x86_64 --version  kernel: /proc/sys/kernel/osrelease
 
 DECIDES_WHAT_IS_ASKED = """
 cinder: GET /v3/  neutron: GET /v2.0/extensions  nova: HEAD /v2.1/  placement: GET /
-nova-db: SHOW …  nova-db: SELECT information_schema.…  libvirt: virsh uri
+nova-db: SHOW …  nova-db: SELECT information_schema.…
 nova-db: SELECT nova.instance_id_mappings  nova-db: SELECT nova_cell0.instance_id_mappings
 """
 """The collector itself reads it, to know what it may ask next."""
@@ -132,7 +131,8 @@ def test_a_listed_question_was_recorded(quiet: str) -> None:
     assert any(is_entry(quiet, question) for question in QUESTIONS)
 
 
-@pytest.mark.parametrize("quiet", sample(QUIET, SAMPLE))
+# All of them, not a sample: a new check may read one of these at any time.
+@pytest.mark.parametrize("quiet", QUIET)
 def test_the_report_is_the_same_without_a_listed_question(quiet: str) -> None:
     assert without(partial(is_entry, quiet)) == whole(), f"{quiet} need not be listed any more"
 

@@ -352,10 +352,11 @@ fault port-address-lost vm-data "a row of neutron's database is deleted: the por
 b_port_address_lost() {
   port_id | save port
   dump_rows neutron ipallocations "port_id='$(saved port)'" | save allocation.sql
+  dump_rows neutron ipamallocations "ip_address='$(row "select ip_address from neutron.ipallocations where port_id='$(saved port)'")'" | save ipam.sql
   row "delete from neutron.ipallocations where port_id='$(saved port)'"
 }
 c_port_address_lost() { [ "$(row "select count(*) from neutron.ipallocations where port_id='$(saved port)'")" = 0 ]; }
-f_port_address_lost() { "${MYSQL[@]}" neutron <"$S/allocation.sql"; }
+f_port_address_lost() { cat "$S/allocation.sql" "$S/ipam.sql" | "${MYSQL[@]}" neutron; }
 
 fault card-by-hand vm-linux "virsh attach-interface: the running guest has a second card, on a bridge of the host" "nothing until a hard reboot"
 b_card_by_hand() {
@@ -419,4 +420,12 @@ tcp_passes() { ovs-ofctl -O OpenFlow13 dump-flows br-int "table=82,tcp,reg5=$(sa
 f_security_rule_gone() {
   tcp_passes || "$LAB_DIR/systemctl" restart neutron-openvswitch-agent
   until_ok 60 tcp_passes || die "the agent did not write the rules of br-int again"
+}
+
+fault metadata-socket-gone - "the socket of the metadata agent was renamed, and the agent listens on" "nothing until the metadata agent starts again"
+b_metadata_socket_gone() { mv /var/lib/neutron/metadata_proxy /var/lib/neutron/metadata_proxy.away; }
+c_metadata_socket_gone() { [ ! -e /var/lib/neutron/metadata_proxy ]; }
+f_metadata_socket_gone() {
+  if c_metadata_socket_gone; then mv /var/lib/neutron/metadata_proxy.away /var/lib/neutron/metadata_proxy; fi
+  rm -f /var/lib/neutron/metadata_proxy.away
 }

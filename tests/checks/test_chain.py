@@ -103,11 +103,12 @@ def test_backing_not_image_ref(host: RecordedHost) -> None:
     host.row("instances", host.uuid("vm-stopped"), image_ref=image)
 
     expected = hashlib.sha1(image.encode(), usedforsecurity=False).hexdigest()
-    assert host.findings()[:1] == [
-        f"backing-not-image-ref of vm-stopped: instance reports image = {image}, base = {expected};"
+    assert (
+        f"image-reference-changed ← backing-not-image-ref of vm-stopped: instance reports"
+        f" image = {image}, base = {expected};"
         f" image reports path = {_disk(host, 'vm-stopped')},"
         f" backing_filename = {_base(host, 'vm-stopped')}"
-    ]
+    ) in host.folded()
     assert (
         "vm-stopped's disk is based on _base/2f8e0c22 (image lab-guest), but its image 00000000 is _base/329ec4f4"
         in host.headlines()

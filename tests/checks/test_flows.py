@@ -54,7 +54,8 @@ def test_a_table_has_no_rule_for_the_port(host: RecordedHost, table: int) -> Non
 def test_no_rule_lets_packets_in(host: RecordedHost) -> None:
     _drop_flows(host, "vm-plain", "table=81,", "table=82,", match="reg5")
 
-    [headline] = host.headlines()
+    [headline, explained] = host.headlines()
+    assert "no rule for ingress of icmp and ingress of tcp" in explained
     assert headline.endswith("has no rule that lets packets in")
 
 

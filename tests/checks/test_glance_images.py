@@ -204,6 +204,21 @@ def test_image_property_not_in_guest(host: RecordedHost) -> None:
     ]
 
 
+def test_a_copy_that_differs_from_the_guest_and_from_glance_is_one_finding(
+    host: RecordedHost,
+) -> None:
+    metadata(host, "vm-snap", "image_hw_disk_bus", "ide")
+    host.row("block_device_mapping", host.uuid("vm-snap"), disk_bus=None)
+
+    [finding] = host.report().findings
+    assert finding.check.name == "image-property-not-in-guest"
+    assert [part.said for part in finding.evidence[1:]] == [
+        (("hw_disk_bus", "ide"),),
+        (("hw_disk_bus", "virtio"),),
+    ]
+    assert "image-record-differs" not in {one.check.name for one in host.report().everything()}
+
+
 def test_the_bus_of_the_first_start_counts(host: RecordedHost) -> None:
     metadata(host, "vm-duo", "image_hw_disk_bus", "sata")
 

@@ -6,9 +6,12 @@ import json
 
 import pytest
 from tests.checks.test_leaked_ports import NOBODY
-from tests.conftest import RecordedHost
+from tests.conftest import FAULTS, RecordedHost
 
+from hoodsnap.bundle import load
 from hoodsnap.findings.advice import instructions
+from hoodsnap.findings.analysis import analyze
+from hoodsnap.render import text
 
 VOLUME = "0aaaaaaa-1111-4222-8333-444455556666"
 ATTACHMENT = "0bbbbbbb-1111-4222-8333-444455556666"
@@ -63,6 +66,21 @@ def test_a_volume_that_is_attached_to_another_host(host: RecordedHost) -> None:
     _leak(host, at="compute2")
 
     assert host.findings() == []
+
+
+def test_a_host_s_own_volumes_prove_nothing_about_other_servers() -> None:
+    report = analyze(load(FAULTS / "card-by-hand.json.zst"))  # collected without --all-hosts
+
+    assert {
+        skip.check.name: skip.reason for skip in report.skips if skip.reason.startswith("cinder")
+    } == dict.fromkeys(
+        ["volume-of-no-server", "unattached-volume-stuck"],
+        "cinder: only the volumes of this host's servers were collected (use collect --all-hosts)",
+    )
+    told = "\n".join(line.plain for line in text.render(report, report.cloud.guests))
+    assert "--all-hosts" not in told
+    everything = text.render(report, report.cloud.guests, verbose=True)
+    assert any("--all-hosts" in line.plain for line in everything)
 
 
 @pytest.mark.parametrize("layer", ["cinder", "nova"])

@@ -25,9 +25,12 @@ def test_port_address_lost(host: RecordedHost) -> None:
         f"neutron has lost {_ip(port)} of vm-snap's port {port['id'][:8]}, which nova's info cache,"
         " the DHCP server and the rules of its tap still have"
     )
-    assert changes(finding) == [
-        f"openstack port set --fixed-ip ip-address={_ip(port)} {port['id']}"
-    ]
+    of_neutron, given = changes(finding)
+    assert of_neutron.startswith("DELETE a FROM neutron.ipamallocations a ")
+    assert of_neutron.endswith(
+        f" WHERE s.network_id = '{port['network_id']}' AND a.ip_address = '{_ip(port)}'"
+    )
+    assert given == f"openstack port set --fixed-ip ip-address={_ip(port)} {port['id']}"
     assert {one.check.name for one in host.report().findings} == {"port-address-lost"}
 
 

@@ -244,3 +244,21 @@ def test_files_that_reading_changes_are_not_read_as_logs(logs: Path, path: str) 
     queries = [answer.query for answer in _ask(logs, {"DEFAULT": {"log_file": path}})]
 
     assert not any(os.path.basename(path) in query for query in queries)
+
+
+def test_requests_that_were_refused_are_kept(logs: Path) -> None:
+    start = "2026-11-25 13:15:18.707 12955"
+    lines = [
+        f"{start} ERROR nova.scheduler.client.report [None req-1 - - - - - -]"
+        " Placement service credentials do not work.",
+        f"{start} ERROR oslo_service.periodic_task     raise exceptions.http.Unauthorized()",
+        f"{start} ERROR oslo_service.periodic_task keystoneauth1.exceptions.http.Unauthorized:"
+        " It requires authentication. (HTTP 401)",
+        f"{start} INFO nova.compute.manager [-] (HTTP 401)",
+    ]
+
+    assert _nova(logs, "\n".join(lines)) == [
+        "2026-11-25 13:15:18.707 ERROR Placement service credentials [withheld] not work.",
+        "2026-11-25 13:15:18.707 ERROR keystoneauth1.exceptions.http.Unauthorized:"
+        " [withheld] requires authentication. (HTTP 401)",
+    ]

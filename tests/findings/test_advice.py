@@ -20,6 +20,7 @@ KEYWORDS = {
     "STS",  # of a field of nova's API
     *("AND", "DELETE", "FROM", "IN", "NOW", "SELECT", "SET", "UPDATE", "UTC_TIMESTAMP", "WHERE"),
     *("INSERT", "INTO", "VALUES", "IS", "NOT", "NULL"),
+    *("KNAME", "RO", "VENDOR"),  # columns of lsblk
     *("OS", "EXT", "SRV", "ATTR", "AZ", "CONT", "KILL", "PUT", "STOP"),
 }
 """Words in capitals that belong to a language or a column, not to a placeholder."""

@@ -33,6 +33,11 @@ FORGED = {
         "numbers-in-order",
     },  # its migration is a row that was added
     "volume-extend-failed": {"times-in-order"},  # the last change is dated before the creation
+    # Rows that were added or changed, with times from before the lab was made.
+    "volume-of-deleted": {"times-in-order", "numbers-in-order"},
+    "volume-of-nobody": {"times-in-order"},
+    "volume-reserved": {"times-in-order"},
+    "soft-deleted-forever": {"times-in-order"},
 }
 """Rules that may doubt recordings of faults injected by editing the database, as a forger would do.
 They only do if the lab was old enough."""

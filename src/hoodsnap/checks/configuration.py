@@ -77,12 +77,21 @@ def nova_conf_not_applied(host: Host, cloud: Cloud) -> Problems:
         virsh dumpxml UUID
         ps -o pid,lstart,args -C nova-compute
 
-    If the change was not intended, put the old value back while nova-compute is stopped. If it was,
-    every stop and start of a server through nova applies it, and nothing has to be done, except for
-    images_type: nova converts no existing disk. A file keeps its format, raw or qcow2, and new
-    servers get the new one. With rbd or lvm on one side, nova looks for the disk in a store that
-    does not have it, and the guest does not start: keep the old value on this host, or migrate its
-    servers away first and change the value of the empty host.
+    If the change was intended, every stop and start of a server through nova applies it, and
+    nothing has to be done, except for images_type: nova converts no existing disk. A file keeps its
+    format, raw or qcow2, and new servers get the new one. With rbd or lvm on one side, nova looks
+    for the disk in a store that does not have it, and the guest does not start: keep the old value
+    on this host, or migrate its servers away first and change the value of the empty host.
+
+    If the change was not intended, put the old value back into the file. A nova-compute that
+    started before the change never read the new value. If it started later, restart it; guests keep
+    running:
+
+        systemctl restart nova-compute
+
+    It worked if the file has the value that the guests have:
+
+        grep -n -E 'OPTION' NOVA_CONF
 
     Not yet: Do not hard-reboot or migrate servers of the host, and do not restart nova-compute,
     before it is clear which value is the right one.

@@ -13,7 +13,7 @@ from hoodsnap.checks.traps import (
     task_in_flight,
 )
 from hoodsnap.evidence import Severity, hears, says
-from hoodsnap.facts.api.port import Port, Ports
+from hoodsnap.facts.api.port import RESERVED, Port, Ports
 from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.fact import is_true
@@ -136,4 +136,5 @@ def serves(ports: Ports, network: str, host: str) -> bool:
     return any(
         is_true(lambda: port.device_owner == "network:dhcp" and port.host == host)  # noqa: B023
         for port in ports.by_network.get(network, ())
+        if port.device_id != RESERVED
     )

@@ -331,7 +331,8 @@ def image_record_differs(guest: Guest, cloud: Cloud, instance: Instance) -> Prob
 
     Traps: The name, the owner and the properties of an image may change later. A snapshot of a
     server has properties of its own. A rebuilt server may have an older image. An operator may have
-    updated the server's machine type.
+    updated the server's machine type. `image-property-not-in-guest` reports a property that the
+    running guest does not have.
 
     Next: Compare the image with the base image that the server uses, and with the other copies:
 
@@ -499,6 +500,8 @@ def _own_copy(guest: Guest, image: GlanceImage, instance: Instance) -> Iterator[
             continue
         if name == CHANGED_LATER and own is not None:
             continue
+        if name in _seen_in_guest(guest, instance):
+            continue  # image-property-not-in-guest reports it, with what the guest has
         then = _at_next_start(guest, name, own)
         rest = then or ", which has not changed it since"
         yield problem(
@@ -638,7 +641,9 @@ def glance_answers_differ(cloud: Cloud) -> Problems:
 
 
 @check(Severity.WARNING, traps=[task_in_flight, building, never_launched, rescued])
-def image_property_not_in_guest(guest: Guest, instance: Instance, domain: Domain) -> Problems:
+def image_property_not_in_guest(
+    guest: Guest, cloud: Cloud, instance: Instance, domain: Domain
+) -> Problems:
     """A running guest has other hardware than its image asks for.
 
     An image chooses the guest's disk bus and firmware. nova keeps a copy of these properties with
@@ -657,9 +662,10 @@ def image_property_not_in_guest(guest: Guest, instance: Instance, domain: Domain
         openstack --os-compute-api-version 2.3 server show UUID
         openstack server event list UUID
 
-    If nova's copy of a property is wrong, do not restart the server before the copy is set back:
-    `hoodsnap checks image-record-differs` says how. If the copy is right, and the guest's system
-    supports the hardware that it asks for, restart the server, which builds the domain from it:
+    nova's copy of a property is wrong if the image in glance has what the guest has. Do not restart
+    the server before the copy is set back: `hoodsnap checks image-record-differs` says how. If the
+    copy is right, and the guest's system supports the hardware that it asks for, restart the
+    server, which builds the domain from it:
 
         openstack server reboot --hard UUID
 
@@ -667,27 +673,36 @@ def image_property_not_in_guest(guest: Guest, instance: Instance, domain: Domain
 
         virsh dumpxml NAME | grep -e '<target' -e '<loader'
 
-    Not yet: Do not migrate or resize the server: its domain is built anew there. Do not edit the
-    domain with virsh.
+    Not yet: Do not hard-reboot, migrate or resize the server before it is decided whether nova's
+    copy is right: its domain is built anew. Do not edit the domain with virsh.
 
     Source: nova virt/libvirt/blockinfo.py `get_disk_bus_for_device_type`, driver.py
     `_configure_guest_by_virt_type`; glance, "Useful image properties".
     """
     if instance.deleted or domain.id is None or not guest.is_here:
         return
-    copy = instance.image_copy
-    for name, asked, has in _hardware(copy, guest, instance, domain):
+    image = cloud.glance.by_id.get(instance.image or "")
+    for name, asked, has in _hardware(instance, domain):
+        value = image.properties.get(name) if image is not None else None
         yield problem(
             f"{guest.title} runs with {has}, but nova's record of its image has {name} {asked}",
             derives(domain, "xml", hardware=has),
             derives(instance, "image_copy", **{name: asked}),
+            *([derives(image, "properties", **{name: value})] if image and value else []),
         )
 
 
-def _hardware(
-    copy: Mapping[str, str], guest: Guest, instance: Instance, domain: Domain
-) -> Iterator[tuple[str, str, str]]:
+def _seen_in_guest(guest: Guest, instance: Instance) -> frozenset[str]:
+    """Return the properties that image-property-not-in-guest reports."""
+    domain = guest.domain
+    if domain is None or domain.id is None or not guest.is_here or rescued(guest):
+        return frozenset()
+    return frozenset(name for name, *_ in known(lambda: [*_hardware(instance, domain)]) or ())
+
+
+def _hardware(instance: Instance, domain: Domain) -> Iterator[tuple[str, str, str]]:
     """Yield property, its value, and what the guest has instead."""
+    copy = instance.image_copy
     asked, root = _root(copy, instance, domain)
     if asked and root is not None and root.bus and root.bus != asked:
         yield "hw_disk_bus", asked, f"root disk {root.target} on bus {root.bus}"

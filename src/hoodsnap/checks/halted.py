@@ -189,7 +189,7 @@ def qemu_crashed(guest: Guest, domain: Domain, process: Process) -> Problems:
     QEMU. It holds the guest's memory: treat it as the guest's disk. If the room does not suffice,
     end the dump, which loses it and ends the process:
 
-        kill -KILL PID
+        kill -9 PID
 
     nova notices the end within ten minutes. Then boot the guest again:
 

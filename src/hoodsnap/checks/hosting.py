@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from hoodsnap.check import Problem, Problems, check, problem
 from hoodsnap.checks.dhcp import serves
 from hoodsnap.checks.traps import just_changed
 from hoodsnap.evidence import Severity, hears, says
-from hoodsnap.facts.api.port import Port
+from hoodsnap.facts.api.port import RESERVED, Port, Ports
 from hoodsnap.facts.api.subnet import Router
 from hoodsnap.facts.cloud.cloud import Cloud
+from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host
-from hoodsnap.facts.fact import UnheardError, is_true, known
+from hoodsnap.facts.fact import OF_ALL_HOSTS, UnheardError, is_true, known
 from hoodsnap.facts.host.namespace import Namespace
 from hoodsnap.phrase import brief, several
 
-L3 = "L3 agent"
+L3, DHCP = "L3 agent", "DHCP agent"
 
 
 @check(Severity.ERROR)
@@ -112,6 +113,100 @@ def _unhosted(cloud: Cloud, router: Router) -> Iterator[Problem]:
         *(says(port, id=port.id, status=port.status, host=port.host) for port in ports[:3]),
         *(hears(answer, "namespace", name, **{name: None}) for _, answer in filter(None, listings)),
         ROUTER=router.id,
+        AGENT=agents[0].raw.get("id") if len(agents) == 1 else None,
+    )
+
+
+@check(Severity.ERROR)
+def network_without_dhcp_server(cloud: Cloud) -> Problems:
+    """No DHCP agent serves the guests' network, although its subnet has DHCP.
+
+    neutron schedules each network to an agent, which makes a port for its server. Without one, the
+    guests keep their addresses until their leases end or until they boot, and new guests get none.
+    Nothing else in neutron shows it: network, subnet and ports are ACTIVE. Causes: the network was
+    removed from its agent to move it and was added to no other, or the agent's record was deleted.
+
+    Authority: neutron, for the network's DHCP ports and the agents.
+
+    Traps: Subnets without IPv4 or without DHCP, and disabled networks. Guests whose ports just
+    changed: the first port schedules the network. Clouds without a living DHCP agent: OVN needs
+    none, and `serving-agent-dead` reports one that is down. Networks that another DHCP server than
+    neutron's serves on purpose. Without `--all-hosts`, DHCP ports on other hosts are not collected.
+
+    Next: Check which agent has the network, and which agents are alive:
+
+        openstack network agent list --network NETWORK --agent-type dhcp
+        openstack network agent list --agent-type dhcp
+        openstack port list --network NETWORK --device-owner network:dhcp --long
+
+    If no agent has it, and nobody wants it so, add it to an agent that is alive. It starts a server
+    with the address that was reserved, and interrupts nothing:
+
+        openstack network agent add network --dhcp AGENT NETWORK
+
+    It worked if the list has a port that is ACTIVE a minute later:
+
+        openstack port list --network NETWORK --device-owner network:dhcp --long
+
+    Not yet: Do not reboot guests: they would lose the address that they still have. Do not delete
+    the reserved DHCP port: guests may have its address as their name server.
+
+    Source: neutron db/agentschedulers_db.py `remove_network_from_dhcp_agent`;
+    scheduler/dhcp_agent_scheduler.py; agent/linux/dhcp.py `DeviceManager.setup_dhcp_port`.
+    """
+    ports = cloud.ports
+    used: dict[str, list[Guest]] = {}
+    for guest in cloud.guests:
+        for port in (guest.ports or ()) if guest.runs else ():
+            if port.network_id and _is_served(ports, port):
+                used.setdefault(port.network_id, []).append(guest)
+    reason: UnheardError | None = None
+    for network, guests in used.items():
+        try:
+            yield from _unserved(ports, network, guests)
+        except UnheardError as unheard:
+            reason = reason or unheard
+    if reason is not None:
+        raise reason
+    if cloud.guests and all(guest.ports is None for guest in cloud.guests):
+        raise UnheardError(ports.silence)
+
+
+def _is_served(ports: Ports, port: Port) -> bool:
+    """True if neutron's DHCP servers should give the port its address, for some time now."""
+    if just_changed(port) or (port.network is not None and port.network.enabled is False):
+        return False
+    subnets = [ports.subnets.get(uuid) for uuid in port.subnet_ids]
+    return any(it is not None and it.serves_dhcp and it.is_ipv4 for it in subnets)
+
+
+def _unserved(ports: Ports, network: str, guests: Sequence[Guest]) -> Iterator[Problem]:
+    if ports.agents is None:
+        raise UnheardError("neutron API: the list of its agents was not collected")
+    listed = ports.of_network(network)
+    if listed is None:
+        raise UnheardError(
+            f"neutron API: DHCP ports of other hosts were not collected {OF_ALL_HOSTS}"
+        )
+    agents = [it for it in ports.agents.values() if it.kind == DHCP and it.alive]
+    servers = [
+        port
+        for port in ports.by_network.get(network, ())
+        if port.device_owner in ("network:dhcp", "network:distributed")
+    ]
+    if not agents or any(map(just_changed, servers)):
+        return
+    if any(port.device_id != RESERVED for port in servers):
+        return
+    named = ports.networks.get(network)
+    title = named.name if named is not None else brief(network)
+    who = several(dict.fromkeys(guest.title for guest in guests))
+    yield problem(
+        f"No DHCP agent serves network {title}: {who} get no address at their next renewal",
+        *(says(port, id=port.id, device_id=port.device_id) for port in servers[:3]),
+        hears(listed, "neutron", network, dhcp_port="reserved" if servers else None),
+        says(agents[0], kind=DHCP, alive=True),
+        NETWORK=network,
         AGENT=agents[0].raw.get("id") if len(agents) == 1 else None,
     )
 

@@ -26,8 +26,9 @@ def volume_of_no_server(host: Host, cloud: Cloud) -> Problems:
     Authority: nova, for which servers exist; cinder, for the attachments.
 
     Traps: A server that is being built, and one that was deleted a moment ago. Cells that were not
-    collected may have the server. Ironic without nova attaches volumes to its own nodes. A guest
-    that still runs with the volume has checks of its own.
+    collected may have the server. Without `--all-hosts`, only the attachments of this host's
+    servers are collected. Ironic without nova attaches volumes to its own nodes. A guest that still
+    runs with the volume has checks of its own.
 
     Next: Check the attachment, and that nova does not know its server:
 
@@ -89,6 +90,8 @@ def volume_of_no_server(host: Host, cloud: Cloud) -> Problems:
         )
     if undecided is not None:
         raise undecided
+    # Before Ocata, only the volumes list their attachments.
+    volumes.require_whole("attachments", "volumes")
 
 
 def _holds(cloud: Cloud, host: Host, attachment: Attachment) -> bool:

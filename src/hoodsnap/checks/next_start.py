@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from hoodsnap.check import Problem, Problems, check, problem
 from hoodsnap.checks.drift import amounts
 from hoodsnap.checks.hand_edits import is_unsold
+from hoodsnap.checks.ports import fits
 from hoodsnap.checks.traps import building, migrating, task_in_flight
 from hoodsnap.evidence import Severity, derives
 from hoodsnap.facts.cloud.guest import Guest
@@ -38,7 +39,7 @@ def live_vs_persistent_drift(guest: Guest, domain: Domain) -> Problems:
     Traps: What libvirt adds while a guest runs (addresses, ports, ptys, labels, chains) is not a
     difference. A CPU model that libvirt derives from the host's CPU at each start is none, either.
     Hot-plugged memory and vCPUs are not counted on either side. Other checks compare disks, limits
-    and machine types.
+    and machine types, and report a running guest's cards without a port.
 
     Next: Compare the two definitions:
 
@@ -80,6 +81,8 @@ def live_vs_persistent_drift(guest: Guest, domain: Domain) -> Problems:
     yield from _ballooned(guest, domain, stored)
     for part, has in PARTS.items():
         one, two = {*has(live)} - NOTHING, {*has(stored)} - NOTHING
+        if part == CARDS:
+            one -= {mac for mac in one - two if _is_without_port(guest, live, mac)}
         if one != two:
             name = part.replace(" ", "_")
             yield problem(
@@ -95,6 +98,14 @@ SIZES: Mapping[str, Callable[[DomainXML], int]] = {
     "memory_mib": lambda xml: -(-xml.memory_kib // 1024),  # libvirt rounds up at a start
     "vcpus": lambda xml: xml.vcpus,
 }
+
+
+def _is_without_port(guest: Guest, live: DomainXML, mac: str | None) -> bool:
+    """True for a card that neutron has no port for: `port-guest-mismatch` says how it is removed
+    from the running guest, whose next start then needs no change."""
+    cards = [card for card in live.interfaces if card.mac == mac]
+    ports = guest.ports
+    return ports is not None and not any(fits(card, port) for card in cards for port in ports)
 
 
 def _ballooned(guest: Guest, domain: Domain, stored: DomainXML) -> Iterator[Problem]:
@@ -188,12 +199,14 @@ def _note(xml: DomainXML) -> Iterator[str | None]:
                 yield f"{name} {value}"
 
 
+CARDS = "network cards"
+
 PARTS: Mapping[str, Callable[[DomainXML], Iterable[str | None]]] = {
     "virtualization": lambda xml: [xml.type],
     "emulators": lambda xml: [xml.emulator],
     "CPU modes": _processor,
     "firmware": lambda xml: xml.firmware,
-    "network cards": lambda xml: [card.mac for card in xml.interfaces],
+    CARDS: lambda xml: [card.mac for card in xml.interfaces],
     "host devices": lambda xml: [device.address for device in xml.host_devices],
     "console logs": lambda xml: xml.logs,
     "console addresses": lambda xml: [at for it in xml.graphics for at in it.listens],

@@ -48,6 +48,15 @@ def port_address_lost(
         openstack port list --fixed-ip ip-address=ADDRESS
         openstack server show UUID -c addresses
 
+    neutron has a second record of the address, which its list of ports does not show. If no port
+    has the address but that record exists, neutron refuses the address as already allocated:
+
+        SELECT a.ip_address FROM neutron.ipamallocations a JOIN neutron.ipamsubnets i ON i.id = a.ipam_subnet_id JOIN neutron.subnets s ON s.id = i.neutron_subnet_id WHERE s.network_id = 'NETWORK' AND a.ip_address = 'ADDRESS'
+
+    Then delete that record, after a backup of neutron's database:
+
+        DELETE a FROM neutron.ipamallocations a JOIN neutron.ipamsubnets i ON i.id = a.ipam_subnet_id JOIN neutron.subnets s ON s.id = i.neutron_subnet_id WHERE s.network_id = 'NETWORK' AND a.ip_address = 'ADDRESS'
+
     If no other port has it, and the owner of the server did not remove it, give the address back to
     the port. Its other addresses stay, and so do the guest's connections:
 
@@ -63,8 +72,9 @@ def port_address_lost(
     add fixed ip`, which takes any free address.
 
     Source: neutron db/ipam_pluggable_backend.py `update_port_with_ips`; nova network/neutron.py
-    `_build_network_info_model`, compute/manager.py `_heal_instance_info_cache`.
-    """
+    `_build_network_info_model`, compute/manager.py `_heal_instance_info_cache`; neutron
+    ipam/drivers/neutrondb_ipam/driver.py `NeutronDbSubnet.allocate`.
+    """  # noqa: E501 (an SQL statement is one line)
     if not (guest.host is None or guest.is_here):
         return
     if guest.record is None or guest.record.deleted:
@@ -89,6 +99,7 @@ def port_address_lost(
                 *evidences,
                 PORT=port.id,
                 ADDRESS=address,
+                NETWORK=port.network_id,
             )
 
 

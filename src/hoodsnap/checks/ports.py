@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from hoodsnap.check import Problem, Problems, check, problem
@@ -507,13 +507,13 @@ def port_guest_mismatch(
     # A card without an address could belong to any port.
     cards = [card for card in domain.xml.interfaces if card.mac is not None]
     for card in cards:
-        if not any(_fits(card, port) for port in ports):
+        if not any(fits(card, port) for port in ports):
             others = [*_named_after(guest, card)]
-            added = not others and _is_added(guest, card)
+            added = False if others else _is_added(guest, card)
             answer = guest.census["neutron"]
             none = hears(answer, "neutron", guest.uuid, port=None)
             has = "neutron has no port for it"
-            on = f" on {card.type} {card.source}" if added and card.source else ""
+            on = f" on {card.type} {card.source}" if added is not False and card.source else ""
             if others:
                 owner = others[0].device_id
                 has = (
@@ -527,8 +527,8 @@ def port_guest_mismatch(
                 says(domain, interfaces=f"{card.target or card.type} {card.mac}"),
                 *([says(it, id=it.id, device_id=it.device_id) for it in others] or [none]),
                 LOST_PORT=others[0].id if others else "" if added else _cached_port(guest, card),
-                ADDED_TYPE=card.type if added else "",
-                ADDED_MAC=card.mac if added else "",
+                ADDED_TYPE="" if added is False else card.type,
+                ADDED_MAC="" if added is False else card.mac,
                 RESTARTED="",
             )
     if len(cards) < len(domain.xml.interfaces):
@@ -536,7 +536,7 @@ def port_guest_mismatch(
     for port in ports:
         if passed_through(port) or never_attached(guest, port):
             continue
-        if not any(_fits(card, port) for card in cards):
+        if not any(fits(card, port) for card in cards):
             yield problem(
                 f"{guest.title} runs without a card for its {port.title} with MAC {port.mac}",
                 says(port, id=port.id, mac=port.mac),
@@ -601,7 +601,7 @@ def port_owner_lost(guest: Guest, cloud: Cloud, instance: Instance) -> Problems:
     for port in mine:
         if port.device_owner.startswith(("trunk:", "baremetal:")) or just_changed(port):
             continue
-        card = next((card for card in cards if _fits(card, port)), None)
+        card = next((card for card in cards if fits(card, port)), None)
         if card is not None and domain is not None:
             has = says(domain, interfaces=f"{card.target or card.type} {card.mac}")
         elif port.id in cached:
@@ -621,19 +621,34 @@ def port_owner_lost(guest: Guest, cloud: Cloud, instance: Instance) -> Problems:
         )
 
 
-def _fits(card: Interface, port: Port) -> bool:
+def fits(card: Interface, port: Port) -> bool:
+    """True if a card has the port's MAC address, or is named after the port."""
     name = NAME.fullmatch(card.target or "")
     return card.mac == port.mac or (name is not None and name["prefix"] == port.id[:PREFIX])
 
 
-def _is_added(guest: Guest, card: Interface) -> bool:
+def _is_added(guest: Guest, card: Interface) -> bool | None:
     """True if somebody else than nova gave the guest the card: it is named after no port, and nova
-    has no port with its address."""
-    if NAME.fullmatch(card.target or "") is not None or guest.instance is None:
+    has no port with its address. None if it is not known which addresses nova has."""
+    if NAME.fullmatch(card.target or "") is not None:
         return False
-    instance = guest.instance
-    cached = known(lambda: instance.network_info)
-    return cached is not None and card.mac not in {vif.mac for vif in cached}
+    macs = _novas_macs(guest)
+    return None if macs is None else card.mac not in macs
+
+
+def _novas_macs(guest: Guest) -> Collection[str] | None:
+    """Return the MAC addresses of the server's ports in nova's info cache, which the API shows,
+    too; None if neither was collected."""
+    instance, server = guest.instance, guest.server
+    cached = known(lambda: instance.network_info) if instance is not None else None
+    if cached is not None:
+        return {vif.mac for vif in cached if vif.mac is not None}
+    if server is None:
+        return None
+    # Without addresses, either the server has none or the API does not report them.
+    return known(lambda: server.card_addresses) or (
+        () if server.raw.get("addresses") == {} else None
+    )
 
 
 def _cached_port(guest: Guest, card: Interface) -> str | None:

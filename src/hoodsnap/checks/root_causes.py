@@ -204,10 +204,10 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
     ),
     # A daemon does not run, so what it reports to nova or neutron is outdated, too.
     "libvirt-not-running": ("service-state-skew",),
-    "nova-compute-not-running": ("service-state-skew",),
     # A start with this configuration ends at once.
     "nova-conf-unusable": ("nova-compute-not-running", "service-state-skew"),
     "nova-log-not-writable": ("nova-compute-not-running", "service-state-skew"),
+    "nova-compute-not-running": ("service-state-skew",),
     "nova-compute-frozen": ("service-state-skew",),
     "network-agent-not-running": (
         "network-agent-dead",
@@ -248,6 +248,8 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
     "tap-missing-or-miswired": ("port-binding-bad", "port-without-flows"),
     # The agents still have the address that the port had before.
     "mac-chain-mismatch": ("port-without-flows", "dhcp-entry-missing", "info-cache-outdated"),
+    # Without the rules of the port, those of its security groups are gone, too.
+    "port-without-flows": ("security-group-not-enforced",),
     # The cache, the files and the rules of a port are compared with the addresses that it has left.
     "port-address-lost": ("info-cache-lost", "info-cache-outdated", "xml-metadata-stale"),
     # What nova does not have in its cache cannot be compared in it, and nova writes its note of the
@@ -294,6 +296,7 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
     # Every property of the image differs from a copy that is empty.
     "image-properties-lost": ("image-record-differs", "image-property-not-in-guest"),
     # nova's copy of an image's properties was changed; the request spec has the old ones.
+    "image-property-not-in-guest": ("request-spec-skew",),
     "image-record-differs": ("request-spec-skew",),
     # The host was moved into another zone, which the request names.
     "request-spec-skew": ("availability-zone-differs",),

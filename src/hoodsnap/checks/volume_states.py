@@ -172,6 +172,7 @@ def unattached_volume_stuck(cloud: Cloud) -> Problems:
 
     Traps: An operation that takes its time: copying or erasing a large volume takes hours. An
     owner's volume that could not be created stays in error until the owner deletes it (a note).
+    Volumes without a server are collected with `--all-hosts` only.
 
     Next: Check the volume, and whether cinder's services are up:
 
@@ -218,6 +219,7 @@ def unattached_volume_stuck(cloud: Cloud) -> Problems:
         yield _of_failed(storage, failed)
     if undecided is not None:
         raise undecided
+    storage.volumes.require_whole("volumes")
 
 
 def _of_failed(storage: VolumeOwners, volumes: list[Volume]) -> Problem:

@@ -17,6 +17,7 @@ from hoodsnap.collect.question import must_go_on
 from hoodsnap.collect.recorder import Recorder, RefusedError
 from hoodsnap.collect.trusted.daemon import DaemonFinder, SeenDaemon
 from hoodsnap.collect.trusted.running_process import RunningProcess
+from hoodsnap.collect.unix_socket import LostSockets
 from hoodsnap.facts.host.daemon import CENSUS, PROPERTIES, UNIT_FILES, UNITS
 from hoodsnap.facts.layer import DAEMONS
 from hoodsnap.keep import daemon as keep
@@ -68,14 +69,14 @@ def _properties(names: list[str]) -> list[dict[str, str]]:
 
 def _daemons() -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
-    finder = DaemonFinder()
+    finder, sockets = DaemonFinder(), LostSockets()
     for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdigit()):
         must_go_on()
         try:
             with RunningProcess(pid) as process:
                 daemon = finder.examine(process)
                 if daemon is not None:
-                    found.append(_row(process, daemon))
+                    found.append(_row(process, daemon, sockets))
         except OSError:  # it has ended
             continue
         if len(found) > MOST:
@@ -83,7 +84,7 @@ def _daemons() -> list[dict[str, Any]]:
     return found
 
 
-def _row(process: RunningProcess, daemon: SeenDaemon) -> dict[str, Any]:
+def _row(process: RunningProcess, daemon: SeenDaemon, sockets: LostSockets) -> dict[str, Any]:
     row: dict[str, Any] = {
         "name": daemon.name,
         "pid": process.pid,
@@ -98,6 +99,8 @@ def _row(process: RunningProcess, daemon: SeenDaemon) -> dict[str, Any]:
     with suppress(OSError, RefusedError):  # only root may count another account's open files
         row["open_files"] = process.open_files
         row["limit"] = most_open_files(process.limits).rstrip()
+    if daemon.name not in keep.HELPERS and (lost := sockets.of(process)) is not None:
+        row["lost_sockets"] = lost
     return row | ({"frozen": True} if _is_frozen(process) else {})
 
 

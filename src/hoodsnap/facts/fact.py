@@ -20,6 +20,11 @@ Ts = TypeVarTuple("Ts")
 NOT_READ = "could not be read"
 """Prefix of the reasons that a net makes of exceptions. No other reason starts with it."""
 
+OF_ALL_HOSTS = "(use collect --all-hosts)"
+"""End of the reasons why a check that needs objects of the whole cloud was not decided. A
+collection of one host leaves them out on purpose, so text reports name these reasons only with
+`--verbose`."""
+
 LARGEST = 1 << 63
 """Limit of whole numbers: no layer stores one this large."""
 

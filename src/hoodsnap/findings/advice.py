@@ -25,6 +25,8 @@ PLACEHOLDERS: Mapping[str, str] = {
     "PID": "process id of the guest's QEMU",
     "HOST": "name of the compute host in nova",
     "INSTANCES_PATH": "nova.conf's instances_path",
+    "ACCOUNT": "username of the account, from the command before",
+    "ACCOUNT_DOMAIN": "domain of the account (user_domain_name), from the command before",
     "ADDRESS": "IP address",
     "ADDED_MAC": "MAC address of the card that was added by hand",
     "ADDED_TYPE": "type of the card, from `virsh domiflist`",
@@ -123,6 +125,7 @@ PLACEHOLDERS: Mapping[str, str] = {
     "NOVA_NAME": "name that nova gives the domain",
     "OFPORT": "number of the tap's port in Open vSwitch",
     "ONCE": "name of the domain, if libvirt starts it once",
+    "OF_PROJECT": "project of the account (project_name), from the command before",
     "OPTION": "name of the option in nova.conf",
     "OTHER": "UUID of the other server",
     "OPENED": "TCP port on which QEMU listens",
@@ -168,6 +171,7 @@ PLACEHOLDERS: Mapping[str, str] = {
     "SAVE": "path of the file with the saved memory",
     "SECRET": "UUID of the secret",
     "SERVER": "UUID of the server that should not have it, or does not exist",
+    "SECTION": "name of the section in nova.conf: neutron, cinder, glance or placement",
     "SERVICE": "name of the systemd service",
     "SHAPED": "name of the tap device",
     "SHARE": "source of the share, from /etc/fstab or the volume's connection",
@@ -176,6 +180,8 @@ PLACEHOLDERS: Mapping[str, str] = {
     "SIZE": "size in bytes",
     "SOFT_DELETED": "UUID of the server, if it is soft-deleted",
     "SOURCE": "name of the compute host that the server left",
+    "SOCKET": "path of the daemon's socket",
+    "SOCKET_FOLDER": "folder of the socket",
     "SNAPSHOT_FOLDER": "path of the temporary folder with the copy",
     "SNAPSHOT": "name of the snapshot, from `virsh snapshot-list`",
     "STALE": "name of the domain, if its disk is newer than its saved memory",
@@ -254,6 +260,7 @@ WORKED = "It worked if "
 """The beginning of the instruction that says how to see that a change worked."""
 
 READ_ONLY = re.compile(
+    r"(?!(?!SELECT ).* >)"  # writes a file; in SQL it compares
     r"(cat|df|du|findmnt|free|fuser -v|grep|head|hostname|journalctl|last|ls|lsattr|lsblk|lsof"
     r"|namei|printf|ps|readlink|cmp"
     r'|token=\$\(openstack token issue -f value -c id\)$|curl -s -H "X-Auth-Token: \$token" \S+$'

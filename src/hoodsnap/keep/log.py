@@ -10,7 +10,10 @@ import re
 from hoodsnap.keep.log_line import log_line
 
 LINES, KERNEL_LINES, NOVA_LINES = 50, 200, 12
-"""Maximum number of lines kept: of a QEMU, of the kernel, of nova-compute for one UUID."""
+"""Maximum number of lines kept: of a QEMU, of the kernel, of nova-compute for one UUID.
+
+As many lines as for one UUID are kept about requests of nova-compute itself that were refused.
+"""
 
 START = re.compile(r"\S+ \S+: starting up")
 _UUID_OF_START = re.compile(r"(?:^|\s)-uuid ([0-9a-fA-F-]{36})(?:\s|$)")
@@ -42,6 +45,15 @@ _LIFECYCLE = re.compile(
     re.IGNORECASE,
 )
 """Beginnings of nova-compute's lines about the life cycle of an instance."""
+
+_OF_NO_INSTANCE = re.compile(r"[\w.]{1,100} (?:\[[^\]]{0,300}\] )?")
+"""What stands between the level and the message: a module, and mostly a request."""
+
+_REFUSED = re.compile(
+    r"http\.Unauthorized|\(HTTP 401\)|Placement service credentials"
+    r"|Neutron client was not able to generate a valid admin token"
+)
+"""Parts of nova's messages about a request that was refused because of its credentials."""
 
 
 def qemu_lines(text: str) -> str:
@@ -85,19 +97,31 @@ def kernel_lines(text: str) -> str:
 
 
 def nova_lines(text: str) -> str:
-    """Keep nova-compute's last lines about each instance: its failures and its life cycle."""
+    """Keep nova-compute's last lines about each instance, and about refused requests."""
     by_uuid: dict[str, list[tuple[int, str]]] = {}
     for number, line in enumerate(text.splitlines()):
         level = _LEVEL.search(line)
-        found = _OF_INSTANCE.search(line, level.end() - 1) if level else None
-        if level is None or found is None or not _is_kept(level["level"], line[found.end() :]):
+        if level is None:
+            continue
+        found = _OF_INSTANCE.search(line, level.end() - 1)
+        at = found.end() if found is not None else _start_of_refusal(line, level)
+        if at is None or not _is_kept(level["level"], line[at:]):
             continue
         stamp = re.match(r"[\d-]+[T ][\d:.]+(?:[+-][\d:]+)?", line)
-        kept = f"{stamp[0] if stamp else ''} {level['level']} [instance: {found['uuid']}] "
-        message = log_line(line[found.end() :])
-        by_uuid.setdefault(found["uuid"], []).append((number, kept + message))
+        kept = f"{stamp[0] if stamp else ''} {level['level']} "
+        uuid = found["uuid"] if found is not None else ""
+        about = f"[instance: {uuid}] " if uuid else ""
+        by_uuid.setdefault(uuid, []).append((number, kept + about + log_line(line[at:])))
     last = [line for lines in by_uuid.values() for line in lines[-NOVA_LINES:]]
     return "\n".join(line for _, line in sorted(last))
+
+
+def _start_of_refusal(line: str, level: re.Match[str]) -> int | None:
+    """Return where the message about a refused request begins; None for any other line."""
+    if level["level"] == "INFO" or _REFUSED.search(line, level.end()) is None:
+        return None
+    found = _OF_NO_INSTANCE.match(line, level.end())
+    return found.end() if found is not None else None
 
 
 def _is_kept(level: str, message: str) -> bool:

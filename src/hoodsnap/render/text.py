@@ -13,7 +13,7 @@ from functools import partial
 
 from hoodsnap.evidence import Severity
 from hoodsnap.facts.cloud.guest import Guest
-from hoodsnap.facts.fact import caught
+from hoodsnap.facts.fact import OF_ALL_HOSTS, caught
 from hoodsnap.facts.layer import LAYERS
 from hoodsnap.facts.uuids import UUID
 from hoodsnap.findings.analysis import APART, Report
@@ -237,8 +237,8 @@ class _Page:
         chosen = {id(guest) for guest in self.guests}
         kinds: dict[str, list[tuple[str, Skip | None]]] = {}
         for skip in self.report.skips:
-            known = not skip.legal or self.verbose
-            if known and (skip.guest is None or id(skip.guest) in chosen):
+            expected = skip.legal or skip.reason.endswith(OF_ALL_HOSTS)
+            if (self.verbose or not expected) and (skip.guest is None or id(skip.guest) in chosen):
                 kinds.setdefault(_kind(skip.reason), []).append((skip.reason, skip))
         for guest in self.guests:
             for layer, reason in guest.unheard.items():

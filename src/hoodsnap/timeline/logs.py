@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import datetime, timedelta, timezone
+from datetime import timezone
 
 from hoodsnap.bundle import Answer
-from hoodsnap.facts.clock import moment, wall_time
 from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.cloud.host import Host
+from hoodsnap.facts.host.nova_log import moment_in, writer_zone
 from hoodsnap.facts.layer import LOGS
 from hoodsnap.timeline.event import Event
 
@@ -24,8 +24,6 @@ _START = re.compile(
     r"starting up libvirt version: (?P<libvirt>[\d.]+).{0,200}? qemu version: "
     r"(?P<qemu>[\d.]+)"
 )
-_OFFSET = re.compile(r"(?P<sign>[+-])(?P<hours>\d\d)(?P<minutes>\d\d) ")
-_CONTAINER = re.compile(r" /proc/| \S*/kolla|/containers?/")
 _VARIES = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}|\d+")
 
 
@@ -33,14 +31,13 @@ def events(cloud: Cloud) -> Iterator[Event]:
     """Yield an event for each line with a time in the collected logs."""
     for host in cloud.hosts:
         killed = {line: uuid for uuid, log in host.logs.items() for line in log.oom_kills}
-        zone = zone_of(host)
         for answer in _newest(cloud, host):
             if answer.subject is not None:
                 yield from _of_qemu(answer, answer.subject.lower())
             elif answer.query.startswith(("dmesg", "journalctl -k")):
                 yield from _of_kernel(answer, killed)
             else:
-                yield from _of_nova(answer, None if _is_local(answer, zone) else zone)
+                yield from _of_nova(answer, writer_zone(cloud.bundle, answer))
 
 
 def _newest(cloud: Cloud, host: Host) -> Iterable[Answer]:
@@ -51,24 +48,6 @@ def _newest(cloud: Cloud, host: Host) -> Iterable[Answer]:
         if answer.host == host.name and isinstance(answer.value, str)
     }
     return found.values()
-
-
-def zone_of(host: Host) -> timezone | None:
-    """Return the zone of the host's local time when it was collected; None if unknown."""
-    answer = host.bundle.last("host", "date '+%z %Z'", host.name)
-    found = _OFFSET.match(f"{answer.value} ") if answer is not None else None
-    if found is None:
-        return None
-    offset = timedelta(hours=int(found["hours"]), minutes=int(found["minutes"]))
-    if offset >= timedelta(hours=24):
-        return None
-    return timezone(-offset if found["sign"] == "-" else offset)
-
-
-def _is_local(answer: Answer, zone: timezone | None) -> bool:
-    """True if the writer's zone may differ from the host's: a container often has UTC."""
-    in_container = _CONTAINER.search(answer.query) is not None
-    return in_container and zone is not None and zone.utcoffset(None) != timedelta(0)
 
 
 def _of_qemu(answer: Answer, uuid: str) -> Iterator[Event]:
@@ -139,7 +118,7 @@ def _event(
     server: str | None,
     failed: bool,
 ) -> Event:
-    at = _in_utc(written, zone)
+    at = moment_in(written, zone)
     return Event(
         at,
         LOGS.id,
@@ -151,13 +130,3 @@ def _event(
         is_failure=failed,
         kind=_VARIES.sub("#", what),
     )
-
-
-def _in_utc(written: str, zone: timezone | None) -> datetime | None:
-    """Return the time in UTC; None if it can't be read or has no known zone."""
-    found = wall_time(written)
-    if found is None:
-        return None
-    if found.tzinfo is not None:
-        return moment(written)
-    return moment(found.replace(tzinfo=zone).isoformat()) if zone else None

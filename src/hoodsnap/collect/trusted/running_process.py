@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+from contextlib import suppress
 from functools import cached_property
 
 from hoodsnap.collect.file import names_at
@@ -17,6 +18,9 @@ from hoodsnap.collect.trusted.ownership import Owners, read_owned
 
 LONGEST = 64 << 10
 """Bytes read of a command line and of a file in /proc/PID."""
+
+MOST_SOCKETS = 8 << 20
+"""Bytes read of the list of unix sockets: a hundred thousand sockets."""
 
 CAP_SYS_ADMIN = 21
 
@@ -95,6 +99,36 @@ class RunningProcess:
             return len(names_at(folder, "fd"))
         finally:
             os.close(folder)
+
+    @property
+    def sockets(self) -> frozenset[str]:
+        """Inode numbers of its sockets. Raises `PermissionError` if only root may know."""
+        folder = os.open("fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._folder)
+        found = set()
+        try:
+            for name in names_at(folder, "fd"):
+                with suppress(FileNotFoundError):  # it was just closed
+                    target = os.readlink(name, dir_fd=folder)
+                    if target.startswith("socket:["):
+                        found.add(target[8:-1])
+        finally:
+            os.close(folder)
+        return frozenset(found)
+
+    @property
+    def unix_sockets(self) -> str:
+        """The unix sockets of its network namespace, as the kernel lists them."""
+        return os.fsdecode(self._read("net/unix", MOST_SOCKETS))
+
+    @property
+    def network_namespace(self) -> str:
+        """Name of its network namespace: `net:[4026531840]`."""
+        return os.readlink("ns/net", dir_fd=self._folder)
+
+    def open_root(self) -> int:
+        """Return a descriptor (O_PATH) of the folder that is `/` for the process."""
+        flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+        return os.open("root", flags, dir_fd=self._folder)
 
     @property
     def limits(self) -> str:
@@ -201,8 +235,7 @@ class RunningProcess:
 
     def account_inside(self, name: str) -> bool:
         """Return True if its account has this name in its container's /etc/passwd."""
-        flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
-        root = os.open("root", flags, dir_fd=self._folder)
+        root = self.open_root()
         try:
             text = read_owned("/etc/passwd", Owners(), root=f"/proc/self/fd/{root}")
         except RefusedError:

@@ -39,6 +39,9 @@ PREFIX = 11
 OWNERS = ("compute:", "network:", "trunk:", "baremetal:")
 """Beginnings of the device_owner of ports that nova, neutron or Ironic put to use."""
 
+RESERVED = "reserved_dhcp_port"
+"""device_id of a DHCP port that no agent has: neutron keeps it for the network's next agent."""
+
 NOT_BOUND = frozenset(["binding_failed", "unbound"])
 """vif_types of a port that is not bound to any host."""
 
@@ -409,6 +412,10 @@ class Ports:
     def of_host(self, host: str) -> Answer | None:
         """Return an answer that would contain every port bound to a host; None without one."""
         return self._complete("binding:host_id", host)
+
+    def of_network(self, uuid: str) -> Answer | None:
+        """Return an answer that would contain every port of a network; None without one."""
+        return self._complete("network_id", uuid)
 
     def _complete(self, key: str, value: str) -> Answer | None:
         """Return the first page of a list of all ports, or of those with this value.

@@ -14,6 +14,7 @@ from hoodsnap.facts.api.body import item_of, items_of
 from hoodsnap.facts.database.block_device_mapping import Connection
 from hoodsnap.facts.fact import (
     NOT_READ,
+    OF_ALL_HOSTS,
     Documented,
     DocumentedField,
     Fact,
@@ -262,6 +263,8 @@ class Volumes:
         """UUID of a volume or attachment that does not exist for this user → the answer."""
         self.heard = False
         """True if cinder answered a query for volumes or attachments, even with "not found"."""
+        self.whole: set[str] = set()
+        """Lists that were collected for the whole cloud: `volumes`, `attachments`."""
         self.obstacle: str | None = None
         """Message of cinder's first error, not counting `absent`; None without one."""
         self._gap: str | None = None
@@ -302,6 +305,18 @@ class Volumes:
             except Exception as error:
                 return f"an attachment in cinder {NOT_READ}: {caught(error)}"
         return None
+
+    def require_whole(self, *lists: str) -> None:
+        """Raise `UnheardError` if none of these lists was collected for the whole cloud.
+
+        Without one, only the volumes and attachments of this host's servers are known.
+        """
+        if not self.heard:
+            raise UnheardError(self.silence)
+        if self.whole.isdisjoint(lists):
+            raise UnheardError(
+                f"cinder: only the volumes of this host's servers were collected {OF_ALL_HOSTS}"
+            )
 
     @property
     def sees_all(self) -> bool:
@@ -400,6 +415,8 @@ class Volumes:
         for item in items_of(answer, what, "cinder's list"):
             self._add(answer, what, item)
         self.heard = True
+        if "instance_id" not in dict(parse_qsl(options)):
+            self.whole.add(what)
 
     def _read_one(self, answer: Answer, what: str, uuid: str) -> None:
         if answer.error is not None:

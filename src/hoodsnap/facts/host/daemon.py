@@ -70,6 +70,9 @@ class Daemon(NamedTuple):
     """PID of the program that traces it (gdb, strace); None if none does, or not collected."""
     tracer_name: str | None = None
     """Name of that program; None if it was not collected."""
+    lost_sockets: tuple[str, ...] | None = None
+    """Paths of unix sockets at which it listens, and that do not exist in its file system; None if
+    not collected."""
 
 
 DOCUMENTED_DAEMON = (
@@ -316,8 +319,23 @@ def _read(rows: Iterable[Mapping[str, object]]) -> Mapping[str, tuple[Daemon, ..
         limit = text(row, "limit") if "limit" in row else None
         tracer, its_name = whole(row.get("tracer")), row.get("tracer_name")
         program = its_name if isinstance(its_name, str) else None
+        paths = row.get("lost_sockets")
+        lost = tuple(str(one) for one in paths) if isinstance(paths, list) else None
         daemon = Daemon(
-            *(name, pid, state, switches, started, unit, paused, files, limit, tracer, program)
+            *(
+                name,
+                pid,
+                state,
+                switches,
+                started,
+                unit,
+                paused,
+                files,
+                limit,
+                tracer,
+                program,
+                lost,
+            )
         )
         found.setdefault(name, []).append(daemon)
     return {name: tuple(same) for name, same in found.items()}

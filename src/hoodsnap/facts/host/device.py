@@ -39,7 +39,10 @@ class Device(Fact):
     children: tuple[str, ...]
     """Kernel names of the devices that are built on it."""
 
-    places: ClassVar[Mapping[str, tuple[str, str]]] = {"number": ("list", "maj:min")}
+    places: ClassVar[Mapping[str, tuple[str, str]]] = {
+        "number": ("list", "maj:min"),
+        "read_only": ("list", "ro"),
+    }
 
     documented: ClassVar[Documented] = (*("name", "kname", "number", "type", "size"),)
 
@@ -74,6 +77,12 @@ class Device(Fact):
         # Before util-linux 2.33 every value is a string.
         size = whole(self.raw.get("size"))
         return size if size is not None else unheard("lsblk: a size can't be read")
+
+    @property
+    def read_only(self) -> bool:
+        """True if the kernel refuses writes to the device."""
+        # Before util-linux 2.33 every value is a string.
+        return self.raw.get("ro") in (True, 1, "1")
 
     @property
     def wwn(self) -> str | None:
