@@ -191,8 +191,10 @@ def volume_moving(guest: Guest) -> bool:
 def cinder_migrates(guest: Guest) -> bool:
     """cinder is migrating its volume"""
     volumes = guest.volumes or ()
+    moving = [volume for volume in volumes if volume.is_moving]
     # A volume with any other status is judged, whatever another one does.
-    return all(volume.status == "in-use" for volume in volumes) and volume_moving(guest)
+    others = any(volume.status != "in-use" for volume in volumes)
+    return bool(moving) and not others and all(map(_moves_now, moving))
 
 
 def volume_just_attached(guest: Guest) -> bool:
