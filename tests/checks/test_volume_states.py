@@ -204,3 +204,18 @@ def test_an_attach_that_never_ended_is_one_finding(host: RecordedHost) -> None:
     assert "volume-stuck ← bdm-not-in-guest of vm-data" in [
         line.partition(":")[0] for line in host.folded()
     ]
+
+
+def test_a_volume_that_cinder_migrates_is_remarked(host: RecordedHost) -> None:
+    uuid, volume = host.uuid("vm-data"), host.volume("vm-data")[0]
+    asked = host.last("cinder", "GET /v3/os-services [3.70]").at
+    fields = {"os-vol-mig-status-attr:migstat": "migrating"}
+    volume_says(host, volume, updated_at=asked.strftime("%Y-%m-%dT%H:%M:%S.000000"), **fields)
+
+    report = host.report()
+    assert report.findings == ()
+    assert "cinder is migrating its volume" in {
+        skip.reason
+        for skip in report.skips
+        if skip.guest is not None and skip.guest.uuid == uuid and skip.legal and skip.differs
+    }

@@ -188,6 +188,15 @@ def volume_moving(guest: Guest) -> bool:
     return any(_moves_now(volume) for volume in guest.volumes or ())
 
 
+def cinder_migrates(guest: Guest) -> bool:
+    """cinder is migrating its volume"""
+    volumes = guest.volumes or ()
+    moving = [volume for volume in volumes if volume.is_moving]
+    # A volume with any other status is judged, whatever another one does.
+    others = any(volume.status != "in-use" for volume in volumes)
+    return bool(moving) and not others and all(map(_moves_now, moving))
+
+
 def volume_just_attached(guest: Guest) -> bool:
     """a volume was attached a moment ago (an attach has no task_state)"""
     return guest.instance is not None and any(map(_is_new, guest.instance.mappings_shown))

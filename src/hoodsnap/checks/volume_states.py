@@ -10,6 +10,7 @@ from hoodsnap import phrase
 from hoodsnap.check import Problem, Problems, check, problem
 from hoodsnap.checks.traps import (
     building,
+    cinder_migrates,
     migrating,
     never_launched,
     resizing,
@@ -70,7 +71,10 @@ AGE = timedelta(minutes=10)
 @check(
     Severity.WARNING,
     heard=["cinder"],
-    traps=[task_in_flight, building, never_launched, migrating, volume_just_attached],
+    traps=[
+        *(task_in_flight, building, never_launched, migrating, volume_just_attached),
+        cinder_migrates,
+    ],
 )
 def volume_stuck(guest: Guest, volumes: tuple[Volume, ...]) -> Problems:
     """An operation on a server's volume failed, or started and never ended.
@@ -124,11 +128,12 @@ def volume_stuck(guest: Guest, volumes: tuple[Volume, ...]) -> Problems:
     Source: cinder objects/fields.py `VolumeStatus`, `VolumeAttachStatus`; cinder admin guide,
     "Manage volumes"; nova `_detach_with_retry`.
     """
+    expected = cinder_migrates(guest)
     for volume in volumes:
         plugged = guest.storage.plugged(volume.id)
-        words = known(partial(_stuck, volume, plugged))
-        if words is None and plugged and guest.storage.mapped(volume.id):
-            words = _unfit(volume)
+        words = _words(guest, volume)
+        if words is None and expected and (step := _migration(volume)):
+            words = f"is {MOVING[step]}"  # legal, so that the report remarks it
         if words is None or (volume.status == "reserved" and _is_shelved(guest)):
             continue
         if plugged and volume.status in ("error", "error_deleting", "deleting"):
@@ -271,6 +276,15 @@ def _stuck(volume: Volume, plugged: tuple[PluggedVolume, ...] = ()) -> str | Non
         return None
     state = status if status in COPIES | STEPS else MOVING[moving or "migrating"]
     return f"has been {state} {phrase.since(since, asked)}"
+
+
+def _words(guest: Guest, volume: Volume) -> str | None:
+    """Return what is wrong with a volume's status, or since when it lasts; None if nothing is."""
+    plugged = guest.storage.plugged(volume.id)
+    words = known(partial(_stuck, volume, plugged))
+    if words is None and plugged and guest.storage.mapped(volume.id):
+        words = _unfit(volume)
+    return words
 
 
 def _unfit(volume: Volume) -> str | None:
