@@ -6,6 +6,7 @@ import hashlib
 import posixpath
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
+from typing import Any
 
 from hoodsnap import phrase
 from hoodsnap.check import Problem, Problems, check, problem
@@ -33,7 +34,7 @@ TASKS = {
 }
 """Service without volumes → what does not work while it is down."""
 
-NOT_RENAMED = {"OLD_BACKEND": "", "NEW_BACKEND": "", "CINDER_CONF": ""}
+NOT_RENAMED: Mapping[str, Any] = {"OLD_BACKEND": "", "NEW_BACKEND": "", "CINDER_CONF": ""}
 """Placeholders of the advice for a backend that has a service under its own name."""
 
 DELETED = " (deleted)"
@@ -142,7 +143,7 @@ def _of_service(
     replaced = service.cluster is not None and any(
         other.cluster == service.cluster and other.state == "up" for other in services
     )
-    names = {"UNIT": service.binary, **NOT_RENAMED}
+    names: dict[str, Any] = {"UNIT": service.binary, **NOT_RENAMED}
     if service.state != "up" and not replaced:
         if not volumes and silent is not None and silent > RETIRED:
             return
@@ -199,7 +200,7 @@ def _without_service(cloud: Cloud, place: str, volumes: tuple[Volume, ...]) -> I
     )
 
 
-def _renamed(cloud: Cloud, place: str, volumes: tuple[Volume, ...]) -> dict[str, str | None]:
+def _renamed(cloud: Cloud, place: str, volumes: tuple[Volume, ...]) -> dict[str, Any]:
     """Return the placeholders for the old and the new name of a backend.
 
     The new one is known if one service that is up has a backend of the same name on another host.

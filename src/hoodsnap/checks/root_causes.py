@@ -228,6 +228,8 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
     ),
     # Nothing answers, routes or translates in a namespace that is not there.
     "network-namespace-wrong": ("floating-ip-not-translated", "dhcp-entry-missing"),
+    # The router's rules were flushed together.
+    "router-rule-missing": ("floating-ip-not-translated",),
     # neutron's status follows from what the router does.
     "floating-ip-not-translated": ("floating-ip-not-served",),
     # Domain and Open vSwitch have the same wrong id.
@@ -340,6 +342,7 @@ OF_ITS_OBJECT: Mapping[str, str] = {
     "disk-format-mismatch": "DISK",
     "volume-free-in-cinder-but-open": "VOLUME",
     "bdm-record-bad": "VOLUME",
+    "router-rule-missing": "FLUSHED",
     "switch-vlan-differs": "TAP",
 }
 """The roots that explain only findings about the same disk, volume or tap, of any guest → the
