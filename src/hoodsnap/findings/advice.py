@@ -105,6 +105,7 @@ PLACEHOLDERS: Mapping[str, str] = {
     "LOST_PORT": "id that the card's port has, or had",
     "MAC": "MAC address",
     "MAP": "name of the multipath map",
+    "MARKED_PORT": "id of the port, if its profile names a migration",
     "MISMAPPED": "name of the host, if it is mapped to another cell than its compute node's",
     "MISNAMED": "id of the row, if nova's device name is not the disk's target",
     "MISREAD": "path of the disk, if its two definitions have different formats",
