@@ -100,6 +100,7 @@ PLACEHOLDERS: Mapping[str, str] = {
     "LIBVIRT": "name of libvirt's daemon: libvirtd or virtqemud",
     "LIMITED": "name of the limited card's tap device",
     "LINK": "name that the network device has now",
+    "LOCKER": "process id of the program, from the commands before",
     "LOG": "path of the log file",
     "LOST_ROW": "id of the row of the boot disk that is marked as deleted",
     "LOST_PORT": "id that the card's port has, or had",
