@@ -291,6 +291,8 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
     "request-spec-skew": ("availability-zone-differs",),
     # The disk's header names another base image than the one QEMU uses.
     "chain-qmp-vs-ondisk": ("backing-not-image-ref",),
+    # The server's row was edited, and the guest is right.
+    "flavor-three-way-drift": ("memory-chain-mismatch", "vcpu-chain-mismatch"),
     # A guest that was given other vCPUs has another topology, too.
     "vcpu-chain-mismatch": ("machine-or-cpu-drift",),
     # The row was changed, and the API still had the old value.
@@ -342,6 +344,7 @@ OF_ITS_OBJECT: Mapping[str, str] = {
     "disk-format-mismatch": "DISK",
     "volume-free-in-cinder-but-open": "VOLUME",
     "bdm-record-bad": "VOLUME",
+    "flavor-three-way-drift": "EDITED",
     "router-rule-missing": "FLUSHED",
     "switch-vlan-differs": "TAP",
 }
