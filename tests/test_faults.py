@@ -96,11 +96,7 @@ FOUND = {
     "db-task-state": ["error stuck-task-state of vm-paused"],
     "memory-live": ["error memory-chain-mismatch of vm-snap"],
     "vcpus-live": ["error vcpu-chain-mismatch of vm-duo"],
-    "db-flavor-drift": [
-        "error memory-chain-mismatch of vm-config",
-        "error vcpu-chain-mismatch of vm-config",
-        "warning flavor-three-way-drift of vm-config",
-    ],
+    "db-flavor-drift": ["warning flavor-three-way-drift of vm-config"],
     "db-migration-stuck": ["warning migration-record-stale of vm-bfv"],
     "db-request-spec": ["warning request-spec-skew of vm-bfv"],
     "placement-lost": ["error allocation-missing of vm-tenant"],

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tests.checks.test_attachments import named, row_of, volume_says
 from tests.checks.test_volumes import MAP, disk, heard, on_iscsi
-from tests.conftest import RecordedHost
+from tests.conftest import RecordedHost, changes
 
 SERVICES = "GET /v3/os-services [3.70]"
 
@@ -81,6 +81,17 @@ def test_a_backend_without_a_service(host: RecordedHost) -> None:
     assert host.headlines() == [
         "No service of cinder serves backend vm@old: 1 volume of vm-data can't be attached,"
         " detached or deleted"
+    ]
+
+
+def test_a_renamed_host_of_a_backend_is_named(host: RecordedHost) -> None:
+    [scheduler, service] = host.last("cinder", SERVICES).value["services"]
+    up = service | {"host": "new@nfs"}
+    host.set("cinder", SERVICES, {"services": [scheduler, up]})
+
+    finding = host.found("volume-backend-down")
+    assert changes(finding) == [
+        "cinder-manage volume update_host --currenthost 'vm@nfs#nfs' --newhost 'new@nfs#nfs'"
     ]
 
 

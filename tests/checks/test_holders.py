@@ -68,6 +68,16 @@ def test_disk_locked_by_another(host: RecordedHost) -> None:
     ]
 
 
+def test_a_tool_of_qemu_may_hold_the_lock(host: RecordedHost) -> None:
+    _lock(host, "vm-stopped", "999: OFDLCK ADVISORY  READ -1 {} 100 101")
+    query = "pgrep qemu | xargs ps ww"
+    listed = host.last("kernel", query).value
+    host.set("kernel", query, f"{listed}\n 4709 ?        Ssl    0:00 qemu-nbd [withheld]\n")
+
+    [headline] = host.headlines()
+    assert headline.startswith("A program, perhaps qemu-nbd (PID 4709), has locked vm-stopped's")
+
+
 def test_a_backup_that_locks_the_disk_of_a_running_guest(host: RecordedHost) -> None:
     _lock(host, "vm-plain", "999: FLOCK  ADVISORY  WRITE 4711 {} 0 EOF")
 

@@ -41,6 +41,21 @@ def test_the_row_without_an_attachment_in_cinder_is_the_surplus_one(host: Record
     assert {it.check.name for it in finding.folded} == {"volume-disk-differs"}
 
 
+def test_a_surplus_row_is_no_lost_attachment(host: RecordedHost) -> None:
+    """A new attachment would replace the one that the other row has."""
+    volume, _ = host.volume("vm-data")
+    number = row_of(host, volume)["id"]
+    gone = {"id": 999, "attachment_id": NOBODY, "connection_info": None}
+    host.mappings(lambda row: [row, row | gone] if row["volume_id"] == volume else [row])
+
+    assert host.headlines() == [
+        f"nova has 2 mappings of volume data-vol for vm-data: rows {number} and 999"
+    ]
+    assert changes(host.found("bdm-record-bad")) == [
+        "UPDATE nova.block_device_mapping SET deleted = id, deleted_at = NOW() WHERE id = 999"
+    ]
+
+
 def test_bdm_record_bad_without_a_connection(host: RecordedHost) -> None:
     volume, _ = host.volume("vm-data")
     host.mapping(volume, connection_info=None)

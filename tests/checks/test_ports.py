@@ -104,6 +104,16 @@ def test_port_binding_left(host: RecordedHost) -> None:
     assert deletion.endswith(f"/v2.0/ports/{port}/bindings/compute-9")
 
 
+def test_the_mark_of_a_migration_is_left_too(host: RecordedHost) -> None:
+    port = _port(host, "vm-plain")["id"]
+    _leave(host, port)
+    host.port(port, binding__profile={"migrating_to": "compute-9"})
+
+    finding = host.found("port-binding-left")
+    assert finding.headline.endswith("compute-9; its profile still names a migration to there")
+    assert changes(finding)[1] == f"openstack port unset --binding-profile migrating_to {port}"
+
+
 def test_a_migration_needs_both_bindings(host: RecordedHost) -> None:
     _leave(host, _port(host, "vm-verify")["id"])
     now = f"{host.bundle.started:%Y-%m-%d %H:%M:%S}"

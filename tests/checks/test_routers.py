@@ -160,6 +160,17 @@ def test_the_rules_for_outgoing_packets_are_missing(host: RecordedHost) -> None:
     assert finding.headline.endswith("guests without a floating IP reach nothing outside")
 
 
+def test_a_flushed_table_is_one_finding(host: RecordedHost) -> None:
+    listens(host)
+    without(host, "-j REDIRECT", "-j SNAT", "-j DNAT")
+
+    [finding] = host.report().findings
+    assert finding.check.name == "router-rule-missing"
+    assert "reach nothing outside, and no metadata for " in finding.headline
+    assert {one.check.name for one in finding.folded} == {"floating-ip-not-translated"}
+    assert changes(finding) == ["systemctl restart neutron-l3-agent"]
+
+
 @pytest.mark.parametrize("fields", [{"ha": True}, {"distributed": True}])
 def test_other_routers_have_their_rules_elsewhere(
     host: RecordedHost, fields: dict[str, object]

@@ -178,7 +178,7 @@ def test_a_full_share_of_volumes_is_full(host: RecordedHost) -> None:
     full = room.value | {"bfree": 0, "bavail": 0, "files": 10, "favail": 0}
     host.add(Answer(**raw | {"query": f"stat -f {share}", "subject": share, "value": full}))
 
-    assert host.headlines() == [f"{share} on vm is full"]
+    assert host.headlines() == [f"{share} on vm is full: disks of vm-bfv and vm-data are on it"]
 
 
 def to_rbd(host: RecordedHost, *names: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hoodsnap.check import Problems, check, problem
+from hoodsnap.checks.mappings import is_surplus
 from hoodsnap.checks.traps import (
     building,
     just_deleted,
@@ -53,7 +54,8 @@ def bdm_attachment_or_volume_missing(guest: Guest, cloud: Cloud, instance: Insta
     Authority: cinder, for whether the volume and the attachment exist.
 
     Traps: With a tenant's credentials, volumes of other projects return 404. Mappings from before
-    Queens have no attachment. The attachment of a shelved server is only reserved.
+    Queens have no attachment. The attachment of a shelved server is only reserved. If another row
+    of the same volume has the attachment, only this row is wrong (bdm-record-bad).
 
     Next: Check whether the volume exists, and compare nova's mapping with cinder's attachments:
 
@@ -87,6 +89,8 @@ def bdm_attachment_or_volume_missing(guest: Guest, cloud: Cloud, instance: Insta
         return
     cinder = guest.storage.volumes
     for mapping in _volumes_of(instance):
+        if is_surplus(guest, instance, mapping):
+            continue  # bdm-record-bad reports it, and the volume is attached all the same
         named, attached = mapping.volume_id or "", mapping.attachment_id
         row = says(mapping, volume_id=named, attachment_id=attached)
         volume, title = cinder.volume(named), cinder.title_of(named)

@@ -6,6 +6,7 @@ import hashlib
 import posixpath
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
+from typing import Any
 
 from hoodsnap import phrase
 from hoodsnap.check import Problem, Problems, check, problem
@@ -32,6 +33,9 @@ TASKS = {
     "cinder-backup": "backups can't be made or restored",
 }
 """Service without volumes → what does not work while it is down."""
+
+NOT_RENAMED: Mapping[str, Any] = {"OLD_BACKEND": "", "NEW_BACKEND": "", "CINDER_CONF": ""}
+"""Placeholders of the advice for a backend that has a service under its own name."""
 
 DELETED = " (deleted)"
 """Ending of the name of a deleted file."""
@@ -65,8 +69,19 @@ def volume_backend_down(cloud: Cloud) -> Problems:
 
         systemctl start UNIT
 
-    If the list has no service for the volumes' backend, the backend was renamed or removed in
-    cinder.conf. Restore its name (`host`, `enabled_backends`) before anything else.
+    If the list has no service for the volumes' backend, the backend or its host was renamed, or it
+    was removed from cinder.conf. Compare the storage of the services that are up with the volumes'
+    storage:
+
+        grep -n -E '^(.+]|host|enabled_b|volume_b|nfs_|rbd_pool)' CINDER_CONF
+
+    If a service that is up has the same storage under another name, give the volumes its name, once
+    for each pool. This changes only cinder's database:
+
+        cinder-manage volume update_host --currenthost OLD_BACKEND --newhost NEW_BACKEND
+
+    If no service has that storage, restore the backend in cinder.conf. Do not take the name of a
+    service that serves other volumes.
 
     If a backend is disabled or frozen and should not be, ask who did it. The reason is in the list.
 
@@ -98,6 +113,7 @@ def _without_scheduler(services: tuple[VolumeService, ...]) -> Iterator[Problem]
             "volumes are not scheduled",
             hears(answer, "cinder", "services", scheduler=None),
             UNIT="cinder-scheduler",
+            **NOT_RENAMED,
         )
 
 
@@ -127,7 +143,7 @@ def _of_service(
     replaced = service.cluster is not None and any(
         other.cluster == service.cluster and other.state == "up" for other in services
     )
-    names = {"UNIT": service.binary}
+    names: dict[str, Any] = {"UNIT": service.binary, **NOT_RENAMED}
     if service.state != "up" and not replaced:
         if not volumes and silent is not None and silent > RETIRED:
             return
@@ -156,6 +172,7 @@ def _of_service(
             says(service, host=service.host, replication_status=status),
             *_some(volumes),
             UNIT="",
+            **NOT_RENAMED,
         )
     elif service.status != "enabled" or service.frozen:
         word = "frozen" if service.frozen else service.status or "without a status"
@@ -165,6 +182,7 @@ def _of_service(
             says(service, host=service.host, status=service.status, frozen=service.frozen),
             severity=Severity.NOTE,
             UNIT="",
+            **NOT_RENAMED,
         )
 
 
@@ -178,7 +196,27 @@ def _without_service(cloud: Cloud, place: str, volumes: tuple[Volume, ...]) -> I
         *_some(volumes),
         listed.and_so(backend=place),
         UNIT="",
+        **_renamed(cloud, place, volumes),
     )
+
+
+def _renamed(cloud: Cloud, place: str, volumes: tuple[Volume, ...]) -> dict[str, Any]:
+    """Return the placeholders for the old and the new name of a backend.
+
+    The new one is known if one service that is up has a backend of the same name on another host.
+    It is assumed to have the same pools.
+    """
+    old = volumes[0].backend or place
+    _, _, pool = old.partition("#")
+    twins = {
+        service.host
+        for service in cloud.volume_services
+        if service.binary == "cinder-volume"
+        and service.state == "up"
+        and service.host.partition("@")[2] == place.partition("@")[2] != ""
+    }
+    new = f"{twins.pop()}#{pool}" if len(twins) == 1 and pool else None
+    return {"OLD_BACKEND": old, "NEW_BACKEND": new, "CINDER_CONF": "/etc/cinder/cinder.conf"}
 
 
 def _means(cloud: Cloud, service: VolumeService, volumes: tuple[Volume, ...]) -> str:

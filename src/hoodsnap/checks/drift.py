@@ -109,6 +109,7 @@ def flavor_three_way_drift(guest: Guest, host: Host, instance: Instance) -> Prob
             says(instance, **columns),
             says(instance, flavor=name).and_so(**stored),
             FLAVOR=name,
+            EDITED=guest.uuid,
         )
     kept = {which: instance.stored_flavor(which) for which in ("old", "new")}
     left = {f"{which}_flavor": text(its, "name") for which, its in kept.items() if its is not None}

@@ -59,13 +59,17 @@ def floating_ip_not_translated(guest: Guest, cloud: Cloud, ports: tuple[Port, ..
         openstack floating ip unset --port FLOATING_IP
         openstack floating ip set --port PORT FLOATING_IP
 
+    If other rules of the router are missing, too, or its agent is not alive, restart the agent
+    instead, which writes all of them again; connections through the router go on:
+
+        systemctl restart UNIT
+
     It worked if the router has both rules and the address:
 
         ip netns exec qrouter-ROUTER iptables-save -t nat
 
-    Not yet: Do not restart the L3 agent on a host that routes for other guests before you have
-    looked whether their rules are complete. Do not delete the floating IP: the next one has another
-    address.
+    Not yet: Do not delete the floating IP: the next one has another address. Do not add rules by
+    hand: the agent has them in other places of its chains.
 
     Source: neutron agent/l3/router_info.py `process_floating_ip_nat_rules`,
     `floating_forward_rules`; neutron bugs 1700369, 1549311.
@@ -97,6 +101,8 @@ def floating_ip_not_translated(guest: Guest, cloud: Cloud, ports: tuple[Port, ..
                     ROUTER=leads.router_id,
                     PORT=port.id,
                     DISABLED_ROUTER="",
+                    FLUSHED=leads.router_id,
+                    UNIT="neutron-l3-agent",
                 )
 
 
@@ -197,6 +203,7 @@ def _disabled(guest: Guest, leads: FloatingIp, router: Router) -> Problem:
         ROUTER=router.id,
         PORT="",
         DISABLED_ROUTER=router.id,
+        UNIT="",
     )
 
 

@@ -80,7 +80,8 @@ def port_without_flows(
         openstack port show PORT -c status
 
     Not yet: Do not add rules by hand, because the agent deletes rules that are not its own. Do not
-    run `openstack server reboot --hard`: a reboot does not repair a switch that lost its rules.
+    run `openstack server reboot --hard`: it may bring the rules back with a new tap, but it ends
+    the guest, which enabling the port again does not.
 
     Source: neutron agent/linux/openvswitch_firewall/firewall.py `prepare_port_filter`; OVN
     controller/physical.c (table 0); neutron bugs 1697243, 1934917.

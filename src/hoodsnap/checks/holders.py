@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
+from typing import NamedTuple
 
 from hoodsnap import phrase
+from hoodsnap.bundle import Answer
 from hoodsnap.check import Problems, check, problem
 from hoodsnap.checks.corruption import is_stray
 from hoodsnap.checks.traps import building, migrating, task_in_flight, volume_moving
@@ -17,7 +19,7 @@ from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.held_files import inode_of
 from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.domain.domain import Domain
-from hoodsnap.facts.fact import UnheardError, caught, known
+from hoodsnap.facts.fact import UnheardError, caught, known, value_of
 from hoodsnap.facts.host.instances_directory import FolderEntry, disk_owner, is_base
 from hoodsnap.facts.host.locks import LOCKS, FileLock
 from hoodsnap.facts.host.log import Log
@@ -178,11 +180,12 @@ def disk_locked_by_another(
     the lock must be a process' and the guest have been off before, or QEMU's log or nova's fault
     has to name a lock.
 
-    Next: Check which program has the disk open:
+    Next: Check which program has the disk open, and who started it:
 
         lsof DISK
         fuser -v DISK
         grep INODE /proc/locks
+        ps -ww -o pid,user,lstart,args -p LOCKER
 
     If it is a program that was forgotten, end it by its own means (`qemu-nbd --disconnect`,
     `guestunmount`, the backup's own command).
@@ -191,7 +194,7 @@ def disk_locked_by_another(
 
         grep INODE /proc/locks
 
-    Not yet: Do not start the server, do not run `qemu-img` without `-U`, and do not use
+    Not yet: Do not start or resume the server, do not run `qemu-img` without `-U`, and do not use
     `--force-share` to write.
 
     Source: QEMU block/file-posix.c (`RAW_LOCK_PERM_BASE`); Linux fcntl(2), open file description
@@ -213,13 +216,16 @@ def disk_locked_by_another(
             if not is_foreign and (lock.pid is None or not _was_off(host, domain)):
                 raise UnheardError("its QEMU may have ended after the locks were read")
             where = phrase.place(disk.source)
+            holder, evidence, pid = _holder(host, entry, lock)
             yield problem(
-                f"{_holder(host, entry, lock)} has locked {guest.title}'s disk {where}"
+                f"{holder} has locked {guest.title}'s disk {where}"
                 f"{'' if runs else f'; {guest.title} is off'}",
                 _told(host, lock),
                 says(domain, state=domain.state_words, disks=disk.source),
+                *evidence,
                 DISK=disk.source,
                 INODE=entry.ino if entry is not None else None,
+                LOCKER=pid,
             )
 
 
@@ -271,14 +277,44 @@ def _strange_locks(
         yield lock
 
 
-def _holder(host: Host, entry: FolderEntry | None, lock: FileLock) -> str:
+class _Holder(NamedTuple):
+    """The program that holds a lock: the start of a headline, evidence, and its PID if known."""
+
+    words: str
+    evidence: tuple[Evidence, ...] = ()
+    pid: int | None = None
+
+
+def _holder(host: Host, entry: FolderEntry | None, lock: FileLock) -> _Holder:
+    tools, answer = _tools(host)
     if lock.pid is not None:
-        return f"PID {lock.pid}"
+        name = tools.get(lock.pid)
+        return _Holder(f"{name} (PID {lock.pid})" if name else f"PID {lock.pid}", (), lock.pid)
     for process in host.processes.everyones:
         files = known(partial(_inodes, process)) or frozenset()
         if entry is not None and inode_of(entry) in files:
-            return f"Another QEMU (PID {process.pid})"
-    return "A program"
+            return _Holder(f"Another QEMU (PID {process.pid})", (), process.pid)
+    if not tools or answer is None:
+        return _Holder("A program")
+    # The lock names no process, and the files that tools have open were not collected.
+    named = [f"{name} (PID {pid})" for pid, name in tools.items()]
+    evidence = hears(answer, "kernel", "ps", running=", ".join(named))
+    pid = next(iter(tools)) if len(tools) == 1 else None
+    return _Holder(f"A program, perhaps {phrase.several(named)},", (evidence,), pid)
+
+
+_TOOL = re.compile(
+    r"^ *(?P<pid>\d{1,10}) \S+ +\S+ +\S+ (?:\S*/)?(?P<name>qemu-(?:nbd|img|io|storage-daemon))\b",
+    re.MULTILINE,
+)
+"""A line of ps about a tool of QEMU that opens images, but is no guest."""
+
+
+def _tools(host: Host) -> tuple[Mapping[int, str], Answer | None]:
+    """Return PID → name of QEMU's tools that run, and the answer that lists them."""
+    answer = host.bundle.last("kernel", "pgrep qemu | xargs ps ww", host.name)
+    listed = known(lambda: value_of(answer, "the list of QEMU processes", str)) or ""
+    return {int(found["pid"]): found["name"] for found in _TOOL.finditer(listed)}, answer
 
 
 def _inodes(process: Process) -> frozenset[tuple[str, int]]:

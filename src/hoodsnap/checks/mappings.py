@@ -17,6 +17,7 @@ from hoodsnap.checks.traps import (
     volume_moving,
 )
 from hoodsnap.evidence import Severity, hears, says
+from hoodsnap.facts.api.volume import GONE
 from hoodsnap.facts.clock import moment
 from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.database.block_device_mapping import BlockDeviceMapping, Connection
@@ -83,7 +84,29 @@ def bdm_record_bad(guest: Guest, instance: Instance) -> Problems:
         return
     yield from _twice(guest, instance.mappings)
     for mapping in _volumes_of(instance):
-        yield from _bad_connection(guest, instance, mapping)
+        if not is_surplus(guest, instance, mapping):
+            yield from _bad_connection(guest, instance, mapping)
+
+
+def is_surplus(guest: Guest, instance: Instance, mapping: BlockDeviceMapping) -> bool:
+    """True if the row has no attachment, but another row of the same volume has the guest's.
+
+    Then only the row is wrong, as `_twice` reports: the volume is connected and stays attached, and
+    a new attachment would replace the good one.
+    """
+    cinder = guest.storage.volumes
+
+    def is_good(row: BlockDeviceMapping) -> bool:
+        attachment = cinder.attachments.get(row.attachment_id or "")
+        return (
+            attachment is not None
+            and attachment.status not in GONE
+            and attachment.instance == guest.uuid
+            and attachment.volume_id == row.volume_id
+        )
+
+    same = [row for row in instance.mappings if row.volume_id == mapping.volume_id]
+    return not is_good(mapping) and any(map(is_good, same))
 
 
 def _twice(guest: Guest, mappings: tuple[BlockDeviceMapping, ...]) -> Problems:

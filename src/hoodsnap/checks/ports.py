@@ -126,7 +126,12 @@ def port_binding_left(guest: Guest, record: Server | Instance, ports: tuple[Port
 
         curl -X DELETE -H "X-Auth-Token: $token" NEUTRON/v2.0/ports/PORT/bindings/LEFT_HOST
 
-    It worked if the port has only the binding to the server's host:
+    If the port's profile still names the destination (migrating_to), remove that, too. nova looks
+    there for where the server goes:
+
+        openstack port unset --binding-profile migrating_to MARKED_PORT
+
+    It worked if the port has only the binding to the server's host, without migrating_to:
 
         curl -s -H "X-Auth-Token: $token" NEUTRON/v2.0/ports/PORT/bindings
 
@@ -142,11 +147,18 @@ def port_binding_left(guest: Guest, record: Server | Instance, ports: tuple[Port
         if port.vnic_type in BOUND_OTHERWISE or port.host not in (None, guest.host_name):
             continue  # port-bound-elsewhere reports a port that is bound to another host
         for host in _left_bindings(port):
+            said = says(port, id=port.id, bindings=f"INACTIVE on {host}")
+            marked = known(lambda port=port: port.migrating_to)  # type: ignore[misc]
+            also = "; its profile still names a migration to there" if marked == host else ""
+            if marked:
+                said = says(port, id=port.id, bindings=f"INACTIVE on {host}", migrating_to=marked)
             yield problem(
-                f"neutron still has a binding of {guest.title}'s {port.title}: INACTIVE on {host}",
+                f"neutron still has a binding of {guest.title}'s {port.title}: INACTIVE on {host}"
+                f"{also}",
                 says(record, host=record.host),
-                says(port, id=port.id, bindings=f"INACTIVE on {host}"),
+                said,
                 PORT=port.id,
+                MARKED_PORT=port.id if marked else "",
                 LEFT_HOST=host,
             )
 

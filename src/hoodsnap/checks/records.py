@@ -549,11 +549,11 @@ def _age(instance: Instance) -> float:
 def active_without_host(guest: Guest, instance: Instance) -> Problems:
     """nova has no host or node for the server, or one that does not exist.
 
-    The record lost its host (an edited database, an evacuation or an unshelving that stopped half
-    way), or the host's service was deleted, so no command reaches the server. If only the node is
-    wrong (the hypervisor's host name changed, or the record was edited), nova-compute does not
-    count the server's resources, and refuses to resize, migrate or claim it. The guest may still be
-    running without anything managing it.
+    Without a host, or with one whose service was deleted, no command reaches the server; if only
+    the node is wrong, commands reach it, but nova-compute does not count its resources and refuses
+    to resize or migrate it. The record lost its host by an edited database, or by an evacuation or
+    an unshelving that stopped half way; the node is wrong if the record was edited or the
+    hypervisor's host name changed. The guest may still be running without anything managing it.
 
     Authority: The hosts, for where the guest runs.
 

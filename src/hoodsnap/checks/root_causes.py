@@ -238,6 +238,8 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
     ),
     # Nothing answers, routes or translates in a namespace that is not there.
     "network-namespace-wrong": ("floating-ip-not-translated", "dhcp-entry-missing"),
+    # The router's rules were flushed together.
+    "router-rule-missing": ("floating-ip-not-translated",),
     # neutron's status follows from what the router does.
     "floating-ip-not-translated": ("floating-ip-not-served",),
     # Domain and Open vSwitch have the same wrong id.
@@ -302,6 +304,8 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
     "request-spec-skew": ("availability-zone-differs",),
     # The disk's header names another base image than the one QEMU uses.
     "chain-qmp-vs-ondisk": ("backing-not-image-ref",),
+    # The server's row was edited, and the guest is right.
+    "flavor-three-way-drift": ("memory-chain-mismatch", "vcpu-chain-mismatch"),
     # A guest that was given other vCPUs has another topology, too.
     "vcpu-chain-mismatch": ("machine-or-cpu-drift",),
     # The row was changed, and the API still had the old value.
@@ -353,6 +357,8 @@ OF_ITS_OBJECT: Mapping[str, str] = {
     "disk-format-mismatch": "DISK",
     "volume-free-in-cinder-but-open": "VOLUME",
     "bdm-record-bad": "VOLUME",
+    "flavor-three-way-drift": "EDITED",
+    "router-rule-missing": "FLUSHED",
     "switch-vlan-differs": "TAP",
 }
 """The roots that explain only findings about the same disk, volume or tap, of any guest → the

@@ -165,7 +165,8 @@ def router_rule_missing(host: Host, cloud: Cloud) -> Problems:
         ip netns exec NAMESPACE iptables-save -t nat
 
     Not yet: Do not reboot guests to make them ask for metadata again before the rule is back. Do
-    not add the rule by hand: the agent has it in another place of its chain.
+    not add the rule by hand: the agent has it in another place of its chain. Do not delete floating
+    IPs that are not translated: the next ones have other addresses.
 
     Source: neutron agent/metadata/driver.py `metadata_nat_rules`, `after_router_added`;
     agent/l3/router_info.py `_add_snat_rules`.
@@ -191,32 +192,39 @@ def _missing(host: Host, cloud: Cloud, name: str, space: Namespace) -> Iterator[
     if not bound or any(port.status != "ACTIVE" or just_changed(port) for port in bound):
         return
     rules = space.said["nat"]
-    words: dict[str, Any] = {"NAMESPACE": name, "ROUTER": uuid}
+    words: dict[str, Any] = {"NAMESPACE": name, "ROUTER": uuid, "FLUSHED": ""}
     outside = [ip for ip in known(lambda: router.gateway_addresses) or () if ":" not in ip]
-    if outside and is_true(lambda: router.translates) and not space.sources:
-        yield problem(
-            f"{_title(router)} on {host.name} does not translate outgoing packets to "
-            f"{several(outside)}: guests without a floating IP reach nothing outside",
-            _of_api(router, external_gateway_info=", ".join(outside)),
-            hears(rules, "namespace", name, snat=None),
-            **words,
-        )
     listens, port = space.listens, space.metadata_port
     guests = _guests(cloud, uuid)
     whose = f" for {several(guests)}" if guests else ""
-    if port is None and METADATA_PORT in listens:
-        yield problem(
-            f"{_title(router)} on {host.name} does not redirect requests for metadata to its "
-            f"proxy: no metadata{whose}",
+    title = f"{_title(router)} on {host.name}"
+    unredirected = port is None and METADATA_PORT in listens
+    proxy: list[Evidence] = []
+    if unredirected:
+        proxy = [
             hears(rules, "namespace", name, redirect=None),
             hears(listens[METADATA_PORT], "namespace", name, listens=METADATA_PORT),
+        ]
+    if outside and is_true(lambda: router.translates) and not space.sources:
+        also = f", and no metadata{whose}" if unredirected else ""
+        yield problem(
+            f"{title} does not translate outgoing packets to {several(outside)}: guests without a "
+            f"floating IP reach nothing outside{also}",
+            _of_api(router, external_gateway_info=", ".join(outside)),
+            hears(rules, "namespace", name, snat=None),
+            *proxy,
+            **words | {"FLUSHED": uuid},
+        )
+    elif unredirected:
+        yield problem(
+            f"{title} does not redirect requests for metadata to its proxy: no metadata{whose}",
+            *proxy,
             severity=Severity.WARNING,
             **words,
         )
-    elif port is not None and port not in listens and _all_sockets(space):
+    if port is not None and port not in listens and _all_sockets(space):
         yield problem(
-            f"{_title(router)} on {host.name} has no metadata proxy on port {port}: no "
-            f"metadata{whose}",
+            f"{title} has no metadata proxy on port {port}: no metadata{whose}",
             hears(rules, "namespace", name, redirect=port),
             hears(space.said["tcp"], "namespace", name, listens=None),
             severity=Severity.WARNING,

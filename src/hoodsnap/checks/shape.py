@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from hoodsnap.check import Problem, Problems, check, problem
 from hoodsnap.checks.traps import building, migrating, resizing, task_in_flight
@@ -107,14 +107,16 @@ def memory_chain_mismatch(
         shown = sizes(*(word.number * KIB for word in words))
         had = dict(zip((word.number for word in words), shown, strict=True))
         headline = f"{guest.title} has {_odd_first(words, had, ' of memory')}"
-        yield problem(
-            headline, *(_in_mib(word) for word in words), GUEST=_guest_to_restart(guest, words)
-        )
+        yield problem(headline, *(_in_mib(word) for word in words), **_repair(guest, words))
 
 
-def _guest_to_restart(guest: Guest, words: list[_Word]) -> str:
-    """Return the server's UUID; "" if only its database row differs, so that the guest is right."""
-    return guest.uuid if len({word.number for word in words if word.place != ROW}) > 1 else ""
+def _repair(guest: Guest, words: list[_Word]) -> dict[str, Any]:
+    """Return the placeholders for what to repair: the guest, or its database row.
+
+    If only the row differs, the guest is right, and flavor-three-way-drift explains the finding.
+    """
+    is_right = len({word.number for word in words if word.place != ROW}) == 1
+    return {"GUEST": "" if is_right else guest.uuid, "EDITED": guest.uuid if is_right else ""}
 
 
 def _in_mib(word: _Word) -> Evidence:
@@ -196,9 +198,7 @@ def vcpu_chain_mismatch(
     if _differ(guest, words, lambda count: count):
         had = {word.number: counted(word.number, "vCPU") for word in words}
         headline = f"{guest.title} has {_odd_first(words, had)}"
-        yield problem(
-            headline, *(word.evidence for word in words), GUEST=_guest_to_restart(guest, words)
-        )
+        yield problem(headline, *(word.evidence for word in words), **_repair(guest, words))
     if monitor is not None and domain is not None and monitor.vcpus != domain.current_vcpus:
         yield problem(
             f"{guest.title} has {counted(domain.current_vcpus, 'vCPU')} plugged in in libvirt, but "

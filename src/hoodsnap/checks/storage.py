@@ -191,12 +191,13 @@ def file_system_full(host: Host, cloud: Cloud) -> Problems:
     Next: Check the file system, and where its space went:
 
         df -h INSTANCES_PATH
-        du -sh INSTANCES_PATH/*
+        du -ah --max-depth=1 INSTANCES_PATH | sort -h | tail -n 20
         virsh list --all
 
-    Then make room outside of the guests' folders: old logs, core dumps, files that are not nova's.
-    If nothing can go, grow the file system. Then resume each guest that QEMU paused; no data is
-    lost:
+    Then make room outside of the guests' folders: old logs, core dumps, files that are not nova's
+    or cinder's, also hidden ones. If nothing can go, grow the file system.
+
+    Then resume each guest that QEMU paused; no data is lost:
 
         virsh resume DOMAIN
 
@@ -205,8 +206,9 @@ def file_system_full(host: Host, cloud: Cloud) -> Problems:
         df -h INSTANCES_PATH
         virsh domstate --reason DOMAIN
 
-    Not yet: Do not remove files in `_base`, `UUID_resize` or a guest's folder to make room. Do not
-    run `openstack server reboot --hard`: writes that the guest has not completed are lost.
+    Not yet: Do not remove files in `_base`, `UUID_resize` or a guest's folder to make room, and no
+    files of volumes or of their snapshots (`volume-…`). Do not run `openstack server reboot
+    --hard`: writes that the guest has not completed are lost.
 
     Source: QEMU manual, `werror=enospc`; nova bug 1097806 (the power sync ignores PAUSED).
     """
@@ -217,9 +219,13 @@ def file_system_full(host: Host, cloud: Cloud) -> Problems:
         if room.free >= FULL or not room.total:
             continue
         paused = [guest for guest in cloud.guests_of(host) if is_true(partial(_is_stopped, guest))]
+        on_it: list[str] = []
+        if folder not in host.images.tops:  # all guests have something in those
+            on_it = [it.title for it in cloud.guests_of(host) if _has_disk_in(it, folder)]
+        whose = f": disks of {phrase.several(on_it)} are on it" if on_it else ""
         stopped = f"; QEMU paused {phrase.several(it.title for it in paused)}" if paused else ""
         yield problem(
-            f"{folder} on {host.name} is full{stopped}",
+            f"{folder} on {host.name} is full{whose}{stopped}",
             hears(room.answer, "images", "bavail", folder=folder, bytes_free=room.free),
             *(says(it.domain, state=it.domain.state_words) for it in paused if it.domain),
             INSTANCES_PATH=folder,
@@ -281,6 +287,15 @@ def host_file_system_full(host: Host) -> Problems:
             ),
             FOLDER=folder,
         )
+
+
+def _has_disk_in(guest: Guest, folder: str) -> bool:
+    """True if a guest that runs, or is paused, has a disk or volume in the folder."""
+    domain = guest.domain
+    if domain is None or domain.id is None:
+        return False
+    named = known(lambda: [path for path, _ in named_files(domain)]) or ()
+    return any(path.startswith(f"{folder}/") for path in named)
 
 
 def _is_stopped(guest: Guest) -> bool:

@@ -132,6 +132,7 @@ class Port(Fact):
         "vif_type": ("port", "binding:vif_type"),
         "vnic_type": ("port", "binding:vnic_type"),
         "bridge": ("port", "binding:vif_details.bridge_name"),
+        "migrating_to": ("port", "binding:profile.migrating_to"),
         "addresses": ("port", "fixed_ips"),
         "subnet_ids": ("port", "fixed_ips"),
         "is_filtered": ("port", "port_security_enabled"),
@@ -230,6 +231,12 @@ class Port(Fact):
     def vnic_type(self) -> str:
         """`normal`, `direct`, `macvtap`, `remote-managed` …"""
         return text(self.raw, "binding:vnic_type") or ""
+
+    @property
+    def migrating_to(self) -> str | None:
+        """Host to which nova said that it migrates the port's server; None without a migration."""
+        host = mapping(self.raw, "binding:profile").get("migrating_to")
+        return host if isinstance(host, str) else None
 
     @property
     def bridge(self) -> str | None:
