@@ -19,8 +19,7 @@ from hoodsnap.findings.analysis import analyze
 KEYWORDS = {
     "STS",  # of a field of nova's API
     *("AND", "DELETE", "FROM", "IN", "NOW", "SELECT", "SET", "UPDATE", "UTC_TIMESTAMP", "WHERE"),
-    *("INSERT", "INTO", "VALUES", "IS", "NOT", "NULL"),
-    *("JOIN", "ON", "HTTP", "OS_PASSWORD"),
+    *("HTTP", "OS_PASSWORD"),
     *("INSERT", "INTO", "JOIN", "ON", "VALUES", "IS", "NOT", "NULL"),
     *("KNAME", "RO", "VENDOR"),  # columns of lsblk
     *("OS", "EXT", "SRV", "ATTR", "AZ", "CONT", "KILL", "PUT", "STOP"),
