@@ -124,6 +124,7 @@ def test_vcpu_chain_mismatch_in_the_row(host: RecordedHost) -> None:
     )
     assert host.headlines() == [
         "vm-duo's database row has 1 vCPU, but its stored flavor lab.duo has 2 vCPUs",
+        "vm-duo has 1 vCPU in its database row, but 2 vCPUs in the nova API, its stored flavor, libvirt and QEMU",
     ]
 
 

@@ -459,10 +459,16 @@ def qcow2_corrupt_bit(guest: Guest, images: tuple[Image, ...], monitor: Monitor 
 
         cp --sparse=always DISK COPY
 
-    It worked if the check of the copy runs to its end; it lists what is damaged, and repairs
-    nothing:
+    Check the copy, which lists what is damaged, and repair only the copy:
 
         qemu-img check -f qcow2 COPY
+        qemu-img check -f qcow2 -r all COPY
+
+    It worked if the copy has no errors and no mark. Then put it in the disk's place, with the
+    disk's name, owner and mode, and keep the original: a repair may drop data.
+
+        qemu-img check -f qcow2 COPY
+        qemu-img info -f qcow2 COPY
 
     Not yet: Do not run `qemu-img check -r all` on the original, or on any image in use. Do not run
     `openstack server reboot --hard` or `rebuild`.

@@ -126,7 +126,8 @@ def file_owner_or_label_wrong(guest: Guest, host: Host, domain: Domain) -> Probl
     Then restore only the owner, mode or label that is wrong. For a mode: a+x lets all accounts pass
     a folder but not list it; u+rw lets the owner use a file, and libvirt makes QEMU its owner; o-w
     keeps accounts out that are neither the owner nor in the group, and a running guest keeps its
-    file open:
+    file open. A guest's folder belongs to nova's user: if root has it, its owner is to be changed,
+    too (nova-folder-not-writable):
 
         chmod MODE PATH
 
