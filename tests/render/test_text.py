@@ -164,6 +164,7 @@ SEVERAL = 2
 LONGER = {
     **dict.fromkeys(["base-committed", "db-mapping-building", "deletion-half-done"], 46),
     **dict.fromkeys(["disk-borrowed", "error-no-domain", "volume-extend-failed"], 46),
+    "definition-other-format": 46,
     "qemu-user-changed": 47,
     "volume-migrating": 49,  # a migration is ended by another command than a status
     "error-reboot-failed": 49,  # it shows the failed action with its traceback's end
