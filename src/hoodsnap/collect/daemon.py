@@ -95,6 +95,8 @@ def _row(process: RunningProcess, daemon: SeenDaemon, sockets: LostSockets) -> d
     if daemon.doubt is not None:
         return row | {"doubt": daemon.doubt}
     row["unit"] = process.unit
+    if umask := process.status.get("Umask"):  # Linux before 4.7 does not show it
+        row["umask"] = umask[0]
     row |= _tracer(process)
     with suppress(OSError, RefusedError):  # only root may count another account's open files
         row["open_files"] = process.open_files

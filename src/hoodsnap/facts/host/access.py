@@ -47,7 +47,7 @@ class Access:
 
     def __init__(self, images: ImageStore, user: User) -> None:
         self._images = images
-        self._user = user
+        self.user = user
         self._closed: dict[str, FolderEntry | None] = {}
         """Folder → the folder that blocks it. Kept, because many guests share parent folders."""
 
@@ -64,8 +64,8 @@ class Access:
         if closed or entry is None:
             return closed  # a file that does not exist has no permissions
         if not owned:
-            return None if self._user.may(entry, wanted) else entry
-        if self._user.uid == 0 or (entry.dev or "0:").startswith("0:"):
+            return None if self.user.may(entry, wanted) else entry
+        if self.user.uid == 0 or (entry.dev or "0:").startswith("0:"):
             return None  # a file server may keep the owner and permit access nevertheless
         return None if _mode(entry) >> 6 & wanted == wanted else entry
 
@@ -76,7 +76,7 @@ class Access:
         if folder not in self._closed:
             closed = self._folder(posixpath.dirname(folder), depth - 1)
             entry = closed or self._images.entry(folder)
-            shut = closed is None and entry is not None and not self._user.may(entry, PASS)
+            shut = closed is None and entry is not None and not self.user.may(entry, PASS)
             self._closed[folder] = entry if shut else closed
         return self._closed[folder]
 

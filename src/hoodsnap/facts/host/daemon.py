@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -73,6 +74,8 @@ class Daemon(NamedTuple):
     lost_sockets: tuple[str, ...] | None = None
     """Paths of unix sockets at which it listens, and that do not exist in its file system; None if
     not collected."""
+    umask: int | None = None
+    """Permissions that new files and folders do not get; None if not collected."""
 
 
 DOCUMENTED_DAEMON = (
@@ -304,6 +307,11 @@ def _is(condition: Condition, daemon: Daemon) -> bool:
 def _never_ran(looks: Sequence[Daemon | None]) -> bool:
     """True if a process was seen at least twice, and never ran between the two times."""
     return len(looks) > 1 and len({one.switches for one in looks if one is not None}) == 1
+
+
+def _umask(row: Mapping[str, object]) -> int | None:
+    digits = row.get("umask")
+    return int(digits, 8) if isinstance(digits, str) and re.fullmatch("[0-7]{1,4}", digits) else None
 
 
 def _read(rows: Iterable[Mapping[str, object]]) -> Mapping[str, tuple[Daemon, ...]]:
