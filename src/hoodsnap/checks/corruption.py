@@ -459,16 +459,14 @@ def qcow2_corrupt_bit(guest: Guest, images: tuple[Image, ...], monitor: Monitor 
 
         cp --sparse=always DISK COPY
 
-    Check the copy, which lists what is damaged, and repair only the copy:
+    It worked if the check of the copy runs to its end; it lists what is damaged, and repairs
+    nothing:
 
         qemu-img check -f qcow2 COPY
-        qemu-img check -f qcow2 -r all COPY
 
-    It worked if the copy has no errors and no mark. Then put it in the disk's place, with the
-    disk's name, owner and mode, and keep the original: a repair may drop data.
-
-        qemu-img check -f qcow2 COPY
-        qemu-img info -f qcow2 COPY
+    Then repair only the copy: the same check with the repair option for all errors. If it has no
+    errors and no mark after that, put it in the disk's place, with the disk's name, owner and mode,
+    and keep the original: a repair may drop data.
 
     Not yet: Do not run `qemu-img check -r all` on the original, or on any image in use. Do not run
     `openstack server reboot --hard` or `rebuild`.
