@@ -150,7 +150,7 @@ start() { # NAME USER CMD...
   printf '%q ' "$user" "$@" >"$RUN/$name.cmd"
   (
     cd /
-    umask 022 # a caller's 077 would close the folders of new guests to QEMU
+    umask "${UMASK:-022}" # a caller's 077 would close the folders of new guests to QEMU
     close_inherited
     exec setsid "${pre[@]}" "${CLEAN_ENV[@]}" HOME="$home" "${EXTRA_ENV[@]}" "${as[@]}" "$@" \
       </dev/null >>"$LOG/$name.log" 2>&1

@@ -135,3 +135,12 @@ fault second-nova-compute - "a second nova-compute was started by hand beside th
 b_second_nova_compute() { start nova-compute-2 nova /usr/bin/nova-compute --config-file /etc/nova/nova.conf --config-file /etc/nova/nova-compute.conf; sleep 8; }
 c_second_nova_compute() { alive nova-compute && alive nova-compute-2; }
 f_second_nova_compute() { stop nova-compute-2; rm -f "$RUN/nova-compute-2.cmd"; }
+
+fault umask-closed - "nova-compute was started with umask 077" "nothing for the guests that run; the next one does not start"
+b_umask_closed() {
+  stop nova-compute
+  (umask 077 && UMASK=077 start_again nova-compute)
+  until_ok 60 compute_ready || die "nova-compute did not come up (log: $LOG/nova-compute.log)"
+}
+c_umask_closed() { grep -q '^Umask:.*077$' "/proc/$(cut -d' ' -f1 "$RUN/nova-compute.pid")/status"; }
+f_umask_closed() { stop nova-compute && start_again nova-compute && until_ok 60 compute_ready; }

@@ -296,6 +296,7 @@ OF_THE_NETWORK = {
 OF_DAEMONS = {
     "the open files of the daemons were not counted",
     "the sockets of the host's daemons were not examined",
+    "the umask of nova-compute was not collected",
 }
 OF_LIMITS = {
     "/proc/sys/fs/aio-nr was not collected",

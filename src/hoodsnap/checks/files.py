@@ -270,10 +270,11 @@ def new_folders_closed(host: Host) -> Problems:
     if host.access.user.may(made, PASS):
         return
     yield problem(
-        f"nova-compute on {host.name} (process {daemon.pid}) has umask {daemon.umask:03o}: the next "
-        "server that it makes does not start",
-        hears(host.daemons.census, "daemons", "nova-compute", daemon=daemon.name, pid=daemon.pid)
-        .and_so(umask=f"{daemon.umask:03o}"),
+        f"nova-compute on {host.name} (process {daemon.pid}) has umask {daemon.umask:03o}: the "
+        "next server that it makes does not start",
+        hears(
+            host.daemons.census, "daemons", "nova-compute", daemon=daemon.name, pid=daemon.pid
+        ).and_so(umask=f"{daemon.umask:03o}"),
         DAEMON=daemon.pid,
         INSTANCES_PATH=host.images.tops[0],
     )

@@ -311,7 +311,9 @@ def _never_ran(looks: Sequence[Daemon | None]) -> bool:
 
 def _umask(row: Mapping[str, object]) -> int | None:
     digits = row.get("umask")
-    return int(digits, 8) if isinstance(digits, str) and re.fullmatch("[0-7]{1,4}", digits) else None
+    return (
+        int(digits, 8) if isinstance(digits, str) and re.fullmatch("[0-7]{1,4}", digits) else None
+    )
 
 
 def _read(rows: Iterable[Mapping[str, object]]) -> Mapping[str, tuple[Daemon, ...]]:
