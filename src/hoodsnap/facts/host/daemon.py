@@ -332,20 +332,9 @@ def _read(rows: Iterable[Mapping[str, object]]) -> Mapping[str, tuple[Daemon, ..
         paths = row.get("lost_sockets")
         lost = tuple(str(one) for one in paths) if isinstance(paths, list) else None
         daemon = Daemon(
-            *(
-                name,
-                pid,
-                state,
-                switches,
-                started,
-                unit,
-                paused,
-                files,
-                limit,
-                tracer,
-                program,
-                lost,
-            )
+            *(name, pid, state, switches, started, unit, paused, files, limit, tracer, program),
+            lost_sockets=lost,
+            umask=_umask(row),
         )
         found.setdefault(name, []).append(daemon)
     return {name: tuple(same) for name, same in found.items()}
