@@ -346,6 +346,7 @@ FOUND = {
     "db-image-bus-running": ["warning image-property-not-in-guest of vm-snap"],
     "memory-limited": ["warning memory-limit-below-guest of vm-duo"],
     "metadata-socket-gone": ["error daemon-socket-gone of "],
+    "umask-closed": ["warning new-folders-closed of "],
 }
 """Fault → the findings that must follow, worst first, then by guest."""
 
