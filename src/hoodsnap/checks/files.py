@@ -170,8 +170,8 @@ def nova_folder_not_writable(host: Host) -> Problems:
     """
     if not host.images.tops:
         raise UnheardError("the instances directory was not collected")
-    folders = _novas_folders(host)
-    account = _novas_account(folders)
+    folders = novas_folders(host)
+    account = novas_account(folders)
     if account is None:
         return
     top, (uid, gid) = host.images.tops[0], account
@@ -196,7 +196,7 @@ def nova_folder_not_writable(host: Host) -> Problems:
         )
 
 
-def _novas_folders(host: Host) -> Sequence[FolderEntry]:
+def novas_folders(host: Host) -> Sequence[FolderEntry]:
     """Return the folders in which nova-compute creates files."""
     top = host.images.tops[0]
     paths = [top, f"{top}/_base", f"{top}/locks", *_own_folders(host)]
@@ -204,80 +204,13 @@ def _novas_folders(host: Host) -> Sequence[FolderEntry]:
     return [entry for entry in found if entry is not None and entry.type == "d"]
 
 
-def _novas_account(folders: Sequence[FolderEntry]) -> tuple[int, int] | None:
+def novas_account(folders: Sequence[FolderEntry]) -> tuple[int, int] | None:
     """Return user and group that own most folders; None if that is root, or not clear."""
     owners = Counter((entry.uid, entry.gid) for entry in folders).most_common(1)
     if not owners or owners[0][1] == 1:
         return None
     uid, gid = owners[0][0]
     return (uid, gid) if uid and gid is not None else None  # root may write everywhere
-
-
-@check(Severity.WARNING)
-def new_folders_closed(host: Host) -> Problems:
-    """QEMU can't enter the folders that nova-compute makes, because of nova-compute's umask.
-
-    nova-compute makes the folder of each new server with the umask that it was started with, and
-    QEMU runs as another account, which has to pass through the folder. With a umask such as 077 or
-    027, each server that is created, resized to this host or unshelved here fails with `Cannot
-    access storage file … Permission denied`. Servers that have their folder run on. Causes: a
-    hardened login shell or unit, from which nova-compute was restarted by hand or by a script.
-
-    Authority: The kernel, for the umask of the process.
-
-    Traps: QEMU runs as nova's own account, or is in its group. With disks in rbd, LVM or on volumes
-    only, QEMU opens nothing but the console's log there.
-
-    Next: Check the umask of the process and where it comes from, and the newest folders:
-
-        grep Umask /proc/DAEMON/status
-        systemctl show -p UMask nova-compute
-        ls -ldt INSTANCES_PATH/*
-
-    If a setting of the unit or of the shell made it, correct that setting to 022. Then restart
-    nova-compute with it; guests keep running:
-
-        systemctl restart nova-compute
-
-    Servers whose build failed are not tried again: create them anew. It worked if the umask lets
-    others through (022):
-
-        grep Umask /proc/[0-9]*/status
-
-    Not yet: Do not migrate or resize servers to this host. Do not make the disks readable for all.
-
-    Source: nova virt/libvirt/driver.py `_create_image`, oslo.utils fileutils `ensure_tree`;
-    umask(2); libvirt, `virStorageFileAccess`.
-    """
-    if not host.images.tops:
-        raise UnheardError("the instances directory was not collected")
-    daemon = host.daemons.lasting("nova-compute")
-    account = _novas_account(_novas_folders(host))
-    if daemon is None or account is None:
-        return
-    if daemon.umask is None:
-        raise UnheardError("the umask of nova-compute was not collected")
-    uid, gid = account
-    made = FolderEntry(
-        path="",
-        type="d",
-        size=0,
-        uid=uid,
-        gid=gid,
-        mode=f"{0o777 & ~daemon.umask:o}",
-        acl=False,
-    )
-    if host.access.user.may(made, PASS):
-        return
-    yield problem(
-        f"nova-compute on {host.name} (process {daemon.pid}) has umask {daemon.umask:03o}: the "
-        "next server that it makes does not start",
-        hears(
-            host.daemons.census, "daemons", "nova-compute", daemon=daemon.name, pid=daemon.pid
-        ).and_so(umask=f"{daemon.umask:03o}"),
-        DAEMON=daemon.pid,
-        INSTANCES_PATH=host.images.tops[0],
-    )
 
 
 def _own_folders(host: Host) -> Iterator[str]:
