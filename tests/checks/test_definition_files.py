@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,12 +14,20 @@ LIST = "ls -l --full-time /etc/libvirt/qemu"
 
 
 def files(host: RecordedHost, *, left_out: str = "", more: tuple[str, ...] = ()) -> None:
-    """Add the list of libvirt's files; all were changed an hour before the collection."""
+    """Add the lists of libvirt's files; all were changed an hour before the collection."""
     [census] = [host.last("libvirt", "virsh list --all")]
     names = [row["name"] for row in census.value if row["name"] != left_out]
     at = census.at.timestamp() - 3600
     rows: list[dict[str, Any]] = [{"name": f"{one}.xml", "modified": at} for one in [*names, *more]]
     host.add(answer(host, LIST, rows))
+    later = [dict(row) for row in rows]
+    host.add(answer(host, LIST, later).model_copy(update={"at": host.bundle.ended}))
+
+
+def change_last(host: RecordedHost, edit: Callable[[list[dict[str, Any]]], Any]) -> None:
+    """Edit the list that was made at the end of the collection."""
+    last = host.last("host", LIST)
+    edit(last.value)
 
 
 def answer(host: RecordedHost, query: str, value: Any) -> Answer:
@@ -100,3 +109,33 @@ def test_the_files_were_not_collected(host: RecordedHost) -> None:
     skipped = {skip.check.name for skip in host.report().skips}
 
     assert skipped >= {"definition-file-differs", "definition-file-left"}
+
+
+def test_libvirt_wrote_a_file_during_the_collection(host: RecordedHost) -> None:
+    files(host, more=("deleted",), left_out=host.domain("vm-plain"))
+    content(host, "vm-stopped", (">1</vcpu>", ">4</vcpu>"))
+    written = host.bundle.ended.timestamp()
+
+    def wrote(rows: list[dict[str, Any]]) -> None:
+        kept = [row for row in rows if row["name"] != "deleted.xml"]
+        for row in kept:
+            row["modified"] = written
+        rows[:] = [*kept, {"name": f"{host.domain('vm-plain')}.xml", "modified": written}]
+
+    change_last(host, wrote)
+
+    assert host.headlines() == []
+
+
+def test_one_list_of_files_decides_nothing(host: RecordedHost) -> None:
+    files(host, more=("left",), left_out=host.domain("vm-plain"))
+    last = host.last("host", LIST)
+    host.bundle = host.bundle.with_answers(
+        tuple(one for one in host.bundle.answers if one is not last)
+    )
+
+    report = host.report()
+    assert report.findings == []
+    assert "libvirt's definition files were listed only once" in {
+        one.reason for one in report.skips
+    }

@@ -13,6 +13,7 @@ from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.fact import UnheardError, value_of
 from hoodsnap.facts.host.definition_file import FOLDER
+from hoodsnap.facts.layer import LIBVIRT
 from hoodsnap.phrase import several
 from hoodsnap.printable import cut
 
@@ -39,7 +40,8 @@ def definition_file_differs(guest: Guest, host: Host, domain: Domain) -> Problem
 
     Traps: Only files that changed after libvirt's daemon started are compared, because it has read
     all others; a definition of an older libvirt may be written otherwise. Passwords are not
-    compared. A file that libvirt writes at this moment, during a task.
+    compared. libvirt writes and deletes files during the collection, as nova does in a hard reboot:
+    the files are listed at its beginning and its end, and only those that stayed are compared.
 
     Next: Compare the file with libvirt's definition, and check when it was changed:
 
@@ -69,7 +71,7 @@ def definition_file_differs(guest: Guest, host: Host, domain: Domain) -> Problem
     if OF_QEMU.fullmatch(uri) is None:
         return
     files, path = host.definition_files, f"{FOLDER}/{domain.name}.xml"
-    if domain.name not in files.changed:
+    if domain.name not in files.seen:
         yield problem(
             f"{guest.title}'s file {path} does not exist: libvirtd's next restart loses the domain",
             hears(files.answer, "files", path, exists=False),
@@ -78,7 +80,9 @@ def definition_file_differs(guest: Guest, host: Host, domain: Domain) -> Problem
         return
     content = files.content(domain.name)
     defined = domain.said.get("inactive")
-    if content is None or defined is None:
+    if content is None or defined is None or domain.name not in files.lasting:
+        return
+    if not files.first.at < defined.at < files.answer.at:
         return
     text, answer = content
     own = _lines(text)
@@ -112,8 +116,8 @@ def definition_file_left(host: Host) -> Problems:
     Authority: libvirt, for what is defined; nova, for what should be on the host.
 
     Traps: libvirt did not read a file that has an error, and reports the error in its log when it
-    starts. A list that is older than a new domain: a domain that was defined during the collection
-    is in libvirt's list, too.
+    starts. libvirt writes and deletes files during the collection: only a file that was there at
+    its beginning and its end, unchanged, is compared.
 
     Next: Check the file, and whether libvirt and nova know its domain:
 
@@ -136,15 +140,24 @@ def definition_file_left(host: Host) -> Problems:
     """
     files = host.definition_files
     uri = value_of(host.hypervisor.answer("libvirt", "virsh uri"), "libvirt's URI", str)
-    census = host.census.get("libvirt")
-    if census is None:
-        raise UnheardError("libvirt's list of domains was not collected")
     if OF_QEMU.fullmatch(uri) is None:
         return
-    rows = value_of(census, "libvirt's list of domains", list[dict[str, object]])
-    names = {row.get("name") for row in rows}
-    for name, changed in files.changed.items():
-        if name not in names and changed < census.at:
+    # A domain may be defined or deleted between a list of the files and one of the domains.
+    lists = [
+        one
+        for one in host.bundle.asked(LIBVIRT.id, LIBVIRT.census_query, host.name)
+        if one.error is None and files.first.at < one.at < files.answer.at
+    ]
+    if not lists:
+        raise UnheardError("libvirt's list of domains was not collected between two of the files")
+    names = {
+        row.get("name")
+        for one in lists
+        for row in value_of(one, "libvirt's list of domains", list[dict[str, object]])
+    }
+    census = lists[-1]
+    for name, changed in files.lasting.items():
+        if name not in names:
             path = f"{FOLDER}/{name}.xml"
             yield problem(
                 f"{path} on {host.name} defines a domain that libvirt does not have: libvirtd's "

@@ -41,6 +41,13 @@ def ask_definition_files(recorder: Recorder, daemon: RunningService | None) -> N
         recorder.ask("host", f"cat {path}", lambda path=path: _definition(path, root))  # type: ignore[misc]
 
 
+def list_again(recorder: Recorder, daemon: RunningService | None) -> None:
+    """List the files once more, to see which of them libvirt did not write meanwhile."""
+    if daemon is not None:
+        root = str(daemon.root)
+        recorder.ask("host", LIST, lambda: _files(root))
+
+
 def _files(root: str) -> list[dict[str, Any]]:
     """Return name and time of the last change (seconds since 1970) of each file."""
     found: list[dict[str, Any]] = []

@@ -8,7 +8,7 @@ import re
 import shutil
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from pathlib import Path
 from hoodsnap.collect import file
 from hoodsnap.collect.configuration import NovaConf
 from hoodsnap.collect.configuration_file import described_log, log_of, reader_of
-from hoodsnap.collect.definition_file import ask_definition_files
+from hoodsnap.collect.definition_file import ask_definition_files, list_again
 from hoodsnap.collect.program import PATH, run
 from hoodsnap.collect.recorder import Recorder, RefusedError
 from hoodsnap.collect.trusted.ownership import Owners, read_owned
@@ -143,13 +143,26 @@ def _compute_id(path: str, owners: Owners, root: str) -> str:
     return text
 
 
-def _ask_libvirt(recorder: Recorder) -> None:
+def look_at_definitions(recorder: Recorder) -> None:
+    """List libvirt's definition files again: those that do not change meanwhile can be compared."""
+    list_again(recorder, _service_of(_libvirt_daemons(recorder)))
+
+
+def _libvirt_daemons(recorder: Recorder) -> list[Found]:
     names = ("libvirtd", "virtqemud")
     answers = [recorder.wait("host", partial(find, name), _PATIENCE) for name in names]
-    daemons = [found for found in answers if isinstance(found, Found)]
+    return [found for found in answers if isinstance(found, Found)]
+
+
+def _service_of(daemons: Iterable[Found]) -> RunningService | None:
+    return next((found.service for found in daemons if found.service is not None), None)
+
+
+def _ask_libvirt(recorder: Recorder) -> None:
+    daemons = _libvirt_daemons(recorder)
     for found in daemons:
         found.say(recorder)
-    daemon = next((found.service for found in daemons if found.service is not None), None)
+    daemon = _service_of(daemons)
     # A daemon in a container reads the container's files.
     root = str(daemon.root) if daemon else "/"
     for name in LIBVIRT_CONF:

@@ -313,9 +313,11 @@ class Visit:
 
     def _look(self) -> None:
         from hoodsnap.collect.daemon import look
+        from hoodsnap.collect.host import look_at_definitions
 
         self._together(
             lambda: look(self.recorder),
+            lambda: look_at_definitions(self.recorder),
             self.database.look,
             self.domains.look,
             lambda: self.api.ask_servers(self.nova_host),
