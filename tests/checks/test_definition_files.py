@@ -135,7 +135,7 @@ def test_one_list_of_files_decides_nothing(host: RecordedHost) -> None:
     )
 
     report = host.report()
-    assert report.findings == []
+    assert not report.findings
     assert "libvirt's definition files were listed only once" in {
         one.reason for one in report.skips
     }
