@@ -67,7 +67,7 @@ def test_a_daemon_of_root_is_listed(running: subprocess.Popen[bytes]) -> None:
 
     assert row.keys() == {
         *("name", "pid", "state", "switches", "started", "unit", "open_files", "limit"),
-        "lost_sockets",
+        *("lost_sockets", "umask"),
     }
     assert row["lost_sockets"] == []
     assert row["name"] == NAME
