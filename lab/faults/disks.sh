@@ -77,3 +77,8 @@ fault disk-flocked vm-plain "a backup holds the disk of a running guest with flo
 b_disk_flocked() { start fault-disk-flocked root flock --no-fork -x "$(idir)/disk" sleep 86400; sleep 1; }
 c_disk_flocked() { alive fault-disk-flocked && grep -q "FLOCK .*:$(stat -c %i "$(idir)/disk") " /proc/locks; }
 f_disk_flocked() { kill_now fault-disk-flocked; rm -f "$RUN"/fault-disk-flocked.*; }
+
+fault disk-looped vm-bfv "a loop device that can write was left on the volume of a running guest, as after a repair by hand" "nothing"
+b_disk_looped() { losetup --find --show "$(vol_file)" | save loop; }
+c_disk_looped() { [ "$(losetup --noheadings --output BACK-FILE "$(saved loop)")" = "$(vol_file)" ] && running; }
+f_disk_looped() { ! losetup "$(saved loop)" >/dev/null 2>&1 || losetup --detach "$(saved loop)"; }

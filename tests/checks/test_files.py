@@ -31,6 +31,19 @@ def test_instances_path_not_mounted(host: RecordedHost) -> None:
     )
 
 
+def test_what_covers_the_instances_directory_is_named_and_unmounted(host: RecordedHost) -> None:
+    _lose_all_folders(host)
+    table = host.last("kernel", "/proc/self/mountinfo").value
+    line = f"900 1 0:77 / {host.top} rw - tmpfs lab-empty rw"
+    host.set("kernel", "/proc/self/mountinfo", f"{table.rstrip()}\n{line}\n")
+
+    found = host.found("instances-path-not-mounted")
+    assert found.headline.endswith("; lab-empty (tmpfs) is mounted over it")
+    assert changes(found) == [
+        "systemctl stop nova-compute", f"umount {host.top}", "systemctl start nova-compute"
+    ]  # fmt: skip
+
+
 def test_nova_compute_is_started_only_after_the_folders_are_back(host: RecordedHost) -> None:
     _lose_all_folders(host)
 

@@ -18,10 +18,13 @@ from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.database.instance import Instance
 from hoodsnap.facts.fact import UnheardError, known
 from hoodsnap.facts.host.access import PASS, READ, WRITE, User
+from hoodsnap.facts.host.device import Mount
 from hoodsnap.facts.host.instances_directory import Folder, FolderEntry
 
 FEW = 2
 """Number of servers without their folders that rules out a coincidence."""
+
+MOUNTINFO = "/proc/self/mountinfo"
 
 CLEANED_UP = timedelta(hours=1)
 """Longest time until nova has removed a deleted server's files: it tries five times."""
@@ -52,9 +55,13 @@ def instances_path_not_mounted(host: Host, cloud: Cloud) -> Problems:
 
         systemctl stop nova-compute
 
-    Then mount the file system of /etc/fstab, or unmount what covers it:
+    If the file system that is mounted there is not the one of /etc/fstab, unmount it:
 
-        mount INSTANCES_PATH
+        umount COVERED
+
+    If none is mounted there, mount the one of /etc/fstab:
+
+        mount UNMOUNTED
 
     If each server has a folder there, start nova-compute:
 
@@ -74,16 +81,22 @@ def instances_path_not_mounted(host: Host, cloud: Cloud) -> Problems:
         raise UnheardError(next((reason for reason in reasons if reason), "nothing was collected"))
     listing = host.images.listing
     top = host.images.tops[0]
+    cover = known(partial(_cover, host, top))
+    covered = f"; {phrase.brief(cover.source)} ({cover.type}) is mounted over it" if cover else ""
+    mounted = [] if cover is None else [_in_mountinfo(host, cover)]
     for guest in cloud.guests_of(host):
         evidence = _hidden(host, guest)
         if evidence is not None:
             yield problem(
                 f"{top} on {host.name} lacks {guest.title}'s folder, open in PID "
-                f"{guest.process.pid if guest.process is not None else 'unknown'}",
+                f"{guest.process.pid if guest.process is not None else 'unknown'}{covered}",
                 evidence,
                 hears(listing, "images", guest.uuid, folder=None),
+                *mounted,
                 PID=guest.process.pid if guest.process is not None else None,
                 INSTANCES_PATH=top,
+                COVERED=top if cover is not None else "",
+                UNMOUNTED=top if cover is None else "",
             )
             return
     expected = [guest for guest in cloud.guests_of(host) if _has_a_folder(guest)]
@@ -99,12 +112,28 @@ def instances_path_not_mounted(host: Host, cloud: Cloud) -> Problems:
     pids = (guest.process.pid for guest in expected if guest.process is not None)
     yield problem(
         f"{top} on {host.name} has none of the folders of {len(expected)} servers"
-        f" ({phrase.several(guest.title for guest in expected)})",
+        f" ({phrase.several(guest.title for guest in expected)}){covered}",
         *servers,
         found,
+        *mounted,
         PID=next(pids, None),
         INSTANCES_PATH=top,
+        COVERED=top if cover is not None else "",
+        UNMOUNTED=top if cover is None else "",
     )
+
+
+def _cover(host: Host, top: str) -> Mount | None:
+    """Return the file system that is mounted at the instances directory itself; None without."""
+    mount = host.devices.mount_of(f"{top}/")
+    return mount if mount is not None and mount.folder == top else None
+
+
+def _in_mountinfo(host: Host, mount: Mount) -> Evidence:
+    table = host.bundle.last("kernel", MOUNTINFO, host.name)
+    assert table is not None  # noqa: S101 (the mount was read from it)
+    shown = f"{mount.source} ({mount.type}, {mount.number})"
+    return hears(table, "kernel", mount.folder, mounted=shown)
 
 
 def _hidden(host: Host, guest: Guest) -> Evidence | None:

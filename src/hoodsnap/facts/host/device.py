@@ -20,6 +20,8 @@ SESSIONS = "iscsiadm -m session -P 3"
 
 MAPS = "multipathd show maps json"
 
+LOOPS = "losetup --json --list"
+
 FAULTY = "faulty"
 """Word of multipath's checker for a path that does not work."""
 
@@ -289,14 +291,29 @@ class Devices:
     @cached_property
     def loops(self) -> Mapping[str, str]:
         """Kernel name of each loop device → its file."""
-        answer = self.said.get("losetup --json --list")
+        return {name: file for name, file, _ in self._loops}
+
+    @cached_property
+    def writable_loops(self) -> Mapping[str, str]:
+        """Kernel name of each loop device that can be written to → its file."""
+        return {name: file for name, file, writable in self._loops if writable}
+
+    @property
+    def _loops(self) -> list[tuple[str, str, bool]]:
+        """Kernel name and file of each loop device; True if it can be written to."""
+        answer = self.said.get(LOOPS)
         if _is_none(answer):
-            return {}
+            return []
         body = value_of(answer, "losetup", dict[str, list[dict[str, object]]])
-        return {
-            posixpath.basename(text(loop, "name") or ""): text(loop, "back-file") or ""
+        return [
+            (
+                posixpath.basename(text(loop, "name") or ""),
+                text(loop, "back-file") or "",
+                # Before util-linux 2.33 every value is a string.
+                loop.get("ro") in (False, 0, "0"),
+            )
             for loop in body.get("loopdevices", [])
-        }
+        ]
 
     @cached_property
     def mounts(self) -> tuple[Mount, ...]:
