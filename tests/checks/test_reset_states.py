@@ -1,4 +1,4 @@
-"""Servers that were set to active by hand while other records still have the former state."""
+"""Servers that were set to active by hand while other records still show another one."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _checks(host: RecordedHost) -> set[str]:
     return {one.check.name for one in host.report().findings}
 
 
-def test_an_unconfirmed_resize_that_was_reset(host: RecordedHost) -> None:
+def test_state_reset_by_hand(host: RecordedHost) -> None:
     _reset(host, "vm-verify")
 
     [finding] = host.report().findings
@@ -52,7 +52,7 @@ def test_an_unconfirmed_resize_that_was_reset(host: RecordedHost) -> None:
         f"openstack server resize revert {uuid}",
     ]
     folded = {one.check.name for one in finding.folded}
-    assert {"migration-record-stale", "flavor-three-way-drift"} <= folded
+    assert {"flavor-three-way-drift", "orphan-instance-dir"} <= folded
 
 
 def test_a_shelved_server_that_was_reset(host: RecordedHost) -> None:
@@ -82,7 +82,7 @@ def test_a_suspended_server_that_was_reset(host: RecordedHost) -> None:
 
 @pytest.mark.parametrize("name", ["vm-verify", "vm-shelved", "vm-suspended"])
 @pytest.mark.parametrize("action", ["reboot", "start", "rebuild"])
-def test_a_later_action_ends_the_former_state(host: RecordedHost, name: str, action: str) -> None:
+def test_a_later_action_ends_the_earlier_state(host: RecordedHost, name: str, action: str) -> None:
     _reset(host, name, action)
 
     assert CHECK not in _checks(host)

@@ -1,4 +1,4 @@
-"""Servers that were set to active by hand while other records still have the former state."""
+"""Servers that were set to active by hand while other records still show another one."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def state_reset_by_hand(guest: Guest, host: Host | None, instance: Instance) -> 
     """The server was set to active by hand, although it is shelved, suspended or being resized.
 
     `openstack server set --state active` changes only the state in the server's record, so nova now
-    refuses the commands that end the former state, and permits others that destroy what is left of
+    refuses the commands that end the true state, and permits others that destroy what is left of
     it. A resize still has both flavors, its migration and the copy to revert to; a shelved server
     exists only as an image; a suspended one has its memory in a file. If `resize_confirm_window` is
     set, nova-compute soon sets the migration's status to error, which prevents confirming and
@@ -78,8 +78,8 @@ def state_reset_by_hand(guest: Guest, host: Host | None, instance: Instance) -> 
         openstack server migration list --server UUID
         virsh domstate --reason UUID
 
-    Then give the server its former state back, in its record in the cell's database; no command
-    does it:
+    Then set the state that the server had before the reset, in its record in the cell's database;
+    no command does it:
 
         UPDATE DATABASE.instances SET vm_state = 'FORMER' WHERE uuid = 'UUID'
 
@@ -99,7 +99,7 @@ def state_reset_by_hand(guest: Guest, host: Host | None, instance: Instance) -> 
 
         openstack server resume RESUMED
 
-    It worked if nova reports the former state, or ACTIVE after it was ended:
+    It worked if nova reports this state, or ACTIVE after it was ended:
 
         openstack server show UUID -c status
 

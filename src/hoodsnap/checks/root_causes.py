@@ -127,7 +127,7 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
         "allocation-orphan",
         "allocation-missing",
     ),
-    # The server's state was set by hand; whatever still shows the former one is right.
+    # The server's state was set by hand; whatever still shows the one before it is right.
     "state-reset-by-hand": (
         "active-without-host",
         "launch-host-unknown",
