@@ -151,3 +151,13 @@ config_target() { virsh domblklist "$u" "$@" | awk '/disk\.config$/ { print $1 }
 b_config_drive_ejected() { virsh -q change-media "$u" "$(config_target)" --eject --live --force; }
 c_config_drive_ejected() { [ -z "$(config_target)" ] && [ -n "$(config_target --inactive)" ]; }
 f_config_drive_ejected() { virsh -q change-media "$u" "$(config_target --inactive)" "$INSTANCES/$u/disk.config" --insert --live; }
+
+fault resize-reset vm-verify "server set --state active of a server that waits for the confirmation of its resize" "with resize_confirm_window it sets the migration to error; confirm and revert are refused"
+b_resize_reset() { osc server set --state active "$u"; }
+c_resize_reset() { [ "$(vm_state)" = active ]; }
+f_resize_reset() { row "update nova.instances set vm_state='resized' where uuid='$u'"; }
+
+fault shelve-reset vm-shelved "server set --state active of a server that is shelved and offloaded" "nothing; unshelve is refused"
+b_shelve_reset() { osc server set --state active "$u"; }
+c_shelve_reset() { [ "$(vm_state)" = active ]; }
+f_shelve_reset() { row "update nova.instances set vm_state='shelved_offloaded' where uuid='$u'"; }

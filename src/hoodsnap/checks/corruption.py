@@ -606,7 +606,7 @@ def managed_save_mismatch(
         return
     if damage(host, domain) is not None and not in_a_container(guest):
         return  # saved-memory-damaged reports it: nothing can be resumed, whatever the times are
-    newer = list(_written_after(host, domain))
+    newer = list(written_after(host, domain))
     if newer:
         path, after = newer[0].place, newer[0].after
         yield problem(
@@ -704,7 +704,7 @@ def _last_written(host: Host, domain: Domain) -> datetime | None:
     return latest
 
 
-class _Written(NamedTuple):
+class Written(NamedTuple):
     """A disk that was written to after the memory was saved, how long after, and the evidence."""
 
     place: str
@@ -718,7 +718,7 @@ def _written_files(domain: Domain) -> Iterator[str]:
             yield disk.source
 
 
-def _written_after(host: Host, domain: Domain) -> Iterator[_Written]:
+def written_after(host: Host, domain: Domain) -> Iterator[Written]:
     """Yield the disks that were written to after the memory was saved."""
     saved = _saved_at(host, domain)
     listing = host.listing
@@ -727,7 +727,7 @@ def _written_after(host: Host, domain: Domain) -> Iterator[_Written]:
         written = moment(entry.mtime) if entry is not None else None
         if saved and written and written - saved > AFTERMATH:
             evidence = hears(listing, "images", path, saved=saved, written=written)
-            yield _Written(path, written - saved, evidence)
+            yield Written(path, written - saved, evidence)
 
 
 @check(Severity.ERROR)

@@ -127,6 +127,21 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
         "allocation-orphan",
         "allocation-missing",
     ),
+    # The server's state was set by hand; whatever still shows the one before it is right.
+    "state-reset-by-hand": (
+        "active-without-host",
+        "launch-host-unknown",
+        "managed-save-mismatch",
+        "active-but-domain-off",
+        "power-state-stale",
+        "server-without-domain",
+        "server-without-disk",
+        "allocation-missing",
+        "info-cache-lost",
+        "migration-record-stale",
+        "flavor-three-way-drift",
+        "orphan-instance-dir",
+    ),
     # One event of the host; its guests are the consequence.
     "guests-ended-at-once": (
         "active-but-domain-off",
