@@ -7,7 +7,9 @@ import re
 from typing import Any
 
 import pytest
-from tests.conftest import RecordedHost
+from tests.conftest import RecordedHost, changes
+
+from hoodsnap.findings.advice import instructions
 
 NOBODY = "00000000-0000-4000-8000-000000000000"
 
@@ -172,6 +174,25 @@ def test_cinder_attachment_without_bdm_next_to_the_right_one(host: RecordedHost)
         f"cinder-attachment-without-bdm of vm-data: attachment reports id = {NOBODY}"
     )
     assert finding.endswith(f"bdm reports volume_id = {volume}, attachment_id = {attachment}")
+
+
+@pytest.mark.parametrize(("status", "is_second"), [("reserved", True), ("attached", False)])
+def test_a_reserved_attachment_next_to_the_right_one_carries_nothing(
+    host: RecordedHost, status: str, is_second: bool
+) -> None:
+    """The guest has the volume by the other one, so the advice must not wait until it has not."""
+    volume, _ = host.volume("vm-data")
+    more = {"id": NOBODY, "status": status, "instance": host.uuid("vm-data"), "volume_id": volume}
+    listed = "GET /v3/attachments/detail?all_tenants=True [3.70]"
+    shown = host.last("cinder", listed).value["attachments"]
+    host.set("cinder", listed, {"attachments": [*shown, more]})
+
+    found = host.found("cinder-attachment-without-bdm")
+    delete = f"cinder --os-volume-api-version 3.27 attachment-delete {NOBODY}"
+    assert changes(found) == [delete]
+    told = " ".join(step.prose for step in instructions(found) if step.prose)
+    assert ("delete only this other one" in told) is is_second
+    assert ("neither the guest nor a process" in told) is not is_second
 
 
 def test_a_volume_being_detached_may_lack_its_mapping(host: RecordedHost) -> None:

@@ -222,6 +222,34 @@ def test_a_path_in_the_folder_of_another_share(host: RecordedHost) -> None:
     assert "volume-share-differs of vm-data" in named(host)
 
 
+def test_an_export_that_is_wrong_in_nova_and_cinder(host: RecordedHost) -> None:
+    """The share in use is mounted, so the advice must not wait for the recorded one."""
+    volume, attachment = host.volume("vm-data")
+    info = json.loads(row_of(host, volume)["connection_info"])
+    info["data"]["export"] = "192.0.2.10:/vol/cinder"
+    host.mapping(volume, connection_info=json.dumps(info))
+
+    def moved(name: str, body: dict[str, Any]) -> dict[str, Any]:
+        if name != "attachment" or body["id"] != attachment:
+            return body
+        return body | {
+            "connection_info": body["connection_info"] | {"export": info["data"]["export"]}
+        }
+
+    host.cinder(moved)
+    found = host.found("volume-share-differs")
+
+    assert found.headline == (
+        "vm-data's volume data-vol is on 192.0.2.10:/vol/cinder in nova's record, but its"
+        " device_path is in the folder of 127.0.0.1:/srv/hoodlab-nfs, which is mounted"
+    )
+    assert [line for line in changes(found) if line.startswith("nova-manage")] == [
+        "nova-manage volume_attachment get_connector --json > connector.json",
+        f"nova-manage volume_attachment refresh {host.uuid('vm-data')} {volume} connector.json",
+    ]
+    assert not [line for line in changes(found) if "mount " in line]
+
+
 def test_an_export_that_is_wrong_in_nova_only_is_a_bad_record(host: RecordedHost) -> None:
     """The volume is where cinder has it, so no share has to be mounted first."""
     volume, _ = host.volume("vm-data")

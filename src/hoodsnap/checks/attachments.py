@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from hoodsnap.check import Problems, check, problem
 from hoodsnap.checks.mappings import is_surplus
@@ -19,7 +20,7 @@ from hoodsnap.checks.traps import (
     volume_moving,
 )
 from hoodsnap.evidence import Evidence, Severity, hears, says
-from hoodsnap.facts.api.volume import GONE
+from hoodsnap.facts.api.volume import GONE, Attachment
 from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.volume_owners import is_disk_of, is_own, volume_of
@@ -153,12 +154,17 @@ def cinder_attachment_without_bdm(guest: Guest, instance: Instance) -> Problems:
 
         cinder --os-volume-api-version 3.27 attachment-delete ATTACHMENT
 
+    If the guest has the volume by the attachment that nova names, delete only this other one, which
+    changes nothing for the guest:
+
+        cinder --os-volume-api-version 3.27 attachment-delete SECOND_ATTACHMENT
+
     It worked if cinder no longer lists the attachment:
 
         cinder --os-volume-api-version 3.27 attachment-list --all-tenants --volume-id VOLUME
 
     Not yet: Do not run `cinder reset-state` or `openstack volume delete` while a guest has the
-    volume open.
+    volume open. Do not delete the attachment that nova names.
 
     Source: nova bugs 2048837, 2088066, 2019078; cinder `attachment_deletion_allowed`.
     """
@@ -186,9 +192,27 @@ def cinder_attachment_without_bdm(guest: Guest, instance: Instance) -> Problems:
             ),
             *(rows or [_no_mapping(guest, instance)]),
             VOLUME=attachment.volume_id,
-            ATTACHMENT=attachment.id,
+            **_to_delete(guest, attachment, same),
         )
     guest.storage.volumes.require_all()
+
+
+def _to_delete(
+    guest: Guest, attachment: Attachment, rows: Sequence[BlockDeviceMapping]
+) -> Mapping[str, Any]:
+    """Return the placeholders for the attachment to delete.
+
+    If cinder has nova's own attachment of the volume, too, the guest uses the volume by that one,
+    and a second one that was only reserved carries nothing.
+    """
+    cinder = guest.storage.volumes
+    used = [cinder.attachments.get(row.attachment_id or "") for row in rows]
+    is_second = attachment.status == "reserved" and any(
+        one is not None and one.status == "attached" and one.instance == guest.uuid for one in used
+    )
+    if is_second:
+        return {"ATTACHMENT": "", "SECOND_ATTACHMENT": attachment.id}
+    return {"ATTACHMENT": attachment.id, "SECOND_ATTACHMENT": ""}
 
 
 @check(

@@ -399,10 +399,29 @@ def volume_share_differs(guest: Guest, host: Host, domain: Domain) -> Problems:
 
     It worked if the share is mounted, and has the volume's file:
 
-        findmnt FOLDER
-        ls -l FOLDER
+        findmnt SHARE_FOLDER
+        ls -l SHARE_FOLDER
 
-    Not yet: Do not stop or reboot the server before the share is mounted. Do not copy files into
+    If the share is mounted, and only the records name another one, leave the guest running: its
+    file is there. Find out which share cinder uses, in its own record of the volume, and correct it
+    there first:
+
+        SELECT provider_location FROM cinder.volumes WHERE id = 'RECORDED'
+
+    Once cinder's record names the share that the guest uses, write the connection of nova and
+    cinder again, on the server's host (Xena and later). The server is off meanwhile:
+
+        openstack server stop REDIRECTED
+        nova-manage volume_attachment get_connector --json > connector.json
+        nova-manage volume_attachment refresh REDIRECTED RECORDED connector.json
+        openstack server start REDIRECTED
+
+    It worked if nova's connection names the share that the guest uses:
+
+        nova-manage volume_attachment show UUID RECORDED
+
+    Not yet: Do not stop or reboot the server before the share in nova's record has its file and is
+    mounted, or, if the record is wrong, before cinder names the right share. Do not copy files into
     the folder.
 
     Source: nova virt/libvirt/volume/fs.py `_get_mount_path`; os-brick remotefs.
@@ -423,6 +442,9 @@ def volume_share_differs(guest: Guest, host: Host, domain: Domain) -> Problems:
             "FOLDER": folder,
             "EXPORT": connection.export,
             "COVERED": "",
+            "SHARE_FOLDER": folder,
+            "RECORDED": "",
+            "REDIRECTED": "",
         }
         told = says(mapping, volume_id=mapping.volume_id).and_so(
             export=connection.export, device_path=path
@@ -432,18 +454,56 @@ def volume_share_differs(guest: Guest, host: Host, domain: Domain) -> Problems:
             if _is_on_cinders_share(guest, mapping, folder):
                 continue  # only nova's export is wrong, which bdm-record-bad reports
             if _is_hash(posixpath.basename(folder)):
-                yield problem(
-                    f"{its} is on {connection.export} in nova, but its device_path is in the "
-                    f"folder of another share, {phrase.place(folder)}",
-                    told,
-                    severity=Severity.WARNING,
-                    VOLUME=mapping.volume_id,
-                    FOLDER=folder,
-                    EXPORT="",
-                    COVERED="",
-                )
+                yield _on_another_share(guest, host, its, connection.export, folder, told, names)
             continue
         yield from _mounted(host, its, connection.export, folder, told, names)
+
+
+def _on_another_share(
+    guest: Guest,
+    host: Host,
+    its: str,
+    export: str,
+    folder: str,
+    told: Evidence,
+    names: Mapping[str, object],
+) -> Problem:
+    """Return that a volume's path and its export belong to two shares.
+
+    If the share of the path is mounted, the guest has its file there, and the records are wrong.
+    """
+    listing = host.bundle.last("kernel", "/proc/self/mountinfo", host.name)
+    mounts = [one for one in known(lambda: host.devices.mounts) or () if one.folder == folder]
+    used = mounts[-1] if mounts else None
+    share = _share_of(guest, folder, used.source) if used is not None else None
+    names = {**names, "EXPORT": "", "SHARE_FOLDER": ""}
+    if listing is None or used is None or share is None:
+        return problem(
+            f"{its} is on {export} in nova, but its device_path is in the folder of another share, "
+            f"{phrase.place(folder)}",
+            told,
+            severity=Severity.WARNING,
+            **names,
+        )
+    return problem(
+        f"{its} is on {export} in nova's record, but its device_path is in the folder of {share}, "
+        "which is mounted",
+        told,
+        hears(listing, "kernel", folder, source=used.source, type=used.type),
+        severity=Severity.WARNING,
+        **{**names, "RECORDED": names["VOLUME"], "REDIRECTED": guest.uuid},
+    )
+
+
+def _share_of(guest: Guest, folder: str, source: str) -> str | None:
+    """Return the share of a folder: the mount's source, or the export of another volume of cinder.
+
+    A bind mount shows the source of the file system below the share.
+    """
+    attachments = known(lambda: guest.storage.volumes.attachments) or {}
+    exports = [known(lambda one=one: one.connection.export) for one in attachments.values()]  # type: ignore[misc]
+    name = posixpath.basename(folder)
+    return next((one for one in (source, *exports) if one and _folder_of(one) == name), None)
 
 
 def _folder_of(export: str) -> str:

@@ -61,7 +61,8 @@ def host_identity_changed(host: Host, cloud: Cloud) -> Problems:
     The old name is the one that the servers of the host have in nova. If nova lists the service of
     the old name as up, nova-compute still runs under that name: correct the name (`host` in
     nova.conf) at once, and do not stop nova-compute for it. If that service is down, correct the
-    name while nova-compute is stopped, and start it then.
+    name while nova-compute is stopped, and start it then. Under the new name, it removes the base
+    images of these guests after a day.
 
     Not yet: Do not start or restart nova-compute before the old name is back. Do not run `openstack
     compute service delete` or `nova-manage placement audit --delete`. Do not delete `compute_id`.

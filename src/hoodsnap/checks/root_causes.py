@@ -39,6 +39,7 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
         "allocation-missing",
         "allocation-orphan",
         "orphan-instance-dir",
+        "deleted-server-is-back",
     ),
     # After a rename, all of these fire for every guest of the host.
     "host-identity-changed": (
@@ -50,6 +51,7 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
         "allocation-wrong-provider",
         "provider-vs-compute-node",
         "service-state-skew",
+        "base-image-reapable",
     ),
     # The mount point is empty because the file system with the disks is not mounted.
     "instances-path-not-mounted": (
@@ -148,6 +150,24 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
         "rescued-or-resized-but-off",
         "power-state-stale",
         "server-in-error",
+    ),
+    # Whatever the record still names was deleted with the server.
+    "deleted-server-is-back": (
+        "server-without-domain",
+        "server-without-disk",
+        "instance-mapping-skew",
+        "info-cache-lost",
+        "info-cache-outdated",
+        "allocation-missing",
+        "bdm-attachment-or-volume-missing",
+        "root-bdm-broken",
+        "port-guest-mismatch",
+        "request-spec-skew",
+        "active-but-domain-off",
+        "server-in-error",
+        "server-group-broken",
+        "launch-host-unknown",
+        "owner-copies-differ",
     ),
     # Two servers claim one domain, or a deletion stopped half way: what is missing belongs to the
     # other server, or is gone already.
