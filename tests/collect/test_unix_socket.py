@@ -47,7 +47,9 @@ def test_a_deleted_a_moved_and_a_covered_socket(sockets: ExitStack, tmp_path: Pa
     (tmp_path / "moved").rename(tmp_path / "elsewhere")
     (tmp_path / "folder").rename(tmp_path / "renamed")
     (tmp_path / "folder").touch()
-    assert lost(tmp_path) == [str(tmp_path / name) for name in ("deleted", "folder/inside", "moved")]
+    assert lost(tmp_path) == [
+        str(tmp_path / name) for name in ("deleted", "folder/inside", "moved")
+    ]
 
 
 def test_sockets_that_need_no_file(sockets: ExitStack, tmp_path: Path) -> None:
