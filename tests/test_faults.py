@@ -263,8 +263,6 @@ FOUND = {
     "address-twice": ["error address-used-twice of "],
     "error-no-domain": ["warning server-in-error of vm-tenant"],
     "record-behind": ["error live-migration-half-done of vm-plain"],
-    "resize-reset": ["warning state-reset-by-hand of vm-verify"],
-    "shelve-reset": ["error state-reset-by-hand of vm-shelved"],
     "db-resize-record": ["error migration-record-stale of vm-verify"],
     "request-forced": ["note request-spec-skew of vm-resized"],
     "qemu-user-changed": ["warning qemu-runs-as-another-user of "],
