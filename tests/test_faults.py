@@ -347,6 +347,9 @@ FOUND = {
     "memory-limited": ["warning memory-limit-below-guest of vm-duo"],
     "metadata-socket-gone": ["error daemon-socket-gone of "],
     "umask-closed": ["warning new-folders-closed of "],
+    "disk-looped": ["error loop-device-on-disk of vm-bfv"],
+    "resize-reset": ["warning state-reset-by-hand of vm-verify"],
+    "shelve-reset": ["error state-reset-by-hand of vm-shelved"],
 }
 """Fault → the findings that must follow, worst first, then by guest."""
 
