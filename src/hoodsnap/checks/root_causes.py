@@ -339,6 +339,9 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
     "request-spec-skew": ("availability-zone-differs",),
     # The disk's header names another base image than the one QEMU uses.
     "chain-qmp-vs-ondisk": ("backing-not-image-ref",),
+    "instance-extra-missing": ("flavor-three-way-drift", "row-without-instance"),
+    # The server's row was edited, and the guest is right.
+    "flavor-three-way-drift": ("memory-chain-mismatch", "vcpu-chain-mismatch"),
     # A guest that was given other vCPUs has another topology, too.
     "vcpu-chain-mismatch": ("machine-or-cpu-drift",),
     # The row was changed, and the API still had the old value.
@@ -348,9 +351,6 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
     "disk-format-mismatch": ("block-node-differs",),
     # Rows that outlived the server's row, or that another server lacks.
     "domain-without-server": ("row-without-instance",),
-    "instance-extra-missing": ("flavor-three-way-drift", "row-without-instance"),
-    # The server's row was edited, and the guest is right.
-    "flavor-three-way-drift": ("memory-chain-mismatch", "vcpu-chain-mismatch"),
     # nova has no mapping of a volume that the guest uses, so cinder's attachment is the right one.
     "guest-volume-not-in-bdm": (
         "cinder-attachment-without-bdm",
