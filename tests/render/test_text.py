@@ -164,10 +164,14 @@ SEVERAL = 2
 LONGER = {
     **dict.fromkeys(["base-committed", "db-mapping-building", "deletion-half-done"], 46),
     **dict.fromkeys(["disk-borrowed", "error-no-domain", "volume-extend-failed"], 46),
-    "definition-other-format": 46,
+    **dict.fromkeys(["definition-other-format", "machine-unsupported"], 46),
+    "instances-hidden": 47,  # it looks at what is mounted over the directory
+    "queue-frozen": 47,  # it looks at both ends of the message queue
+    "resize-reset": 47,  # a resize may be confirmed or reverted
     "qemu-user-changed": 47,
     "volume-migrating": 49,  # a migration is ended by another command than a status
     "error-reboot-failed": 49,  # it shows the failed action with its traceback's end
+    "port-address-lost": 50,  # the address is freed before the port gets it back
     "base-cut": 50,  # a way back with the image of another host, and one without
     "instances-path-changed": 51,  # its one finding is of 13 servers, which it names
     "record-behind": 52,  # while a move is half done, many commands are dangerous
