@@ -21,8 +21,9 @@ IN_USE = (
     *("vcpus_used", "memory_mb_used", "local_gb_used", "free_ram_mb", "free_disk_gb"),
     *("running_vms", "current_workload"),
 )
-"""What nova-compute writes every minute and changes only with a server; the API has it up to
-microversion 2.87. disk_available_least changes with each write to a disk, so it is not compared."""
+"""Values that nova-compute writes every minute, and that only change with a server. The API has
+them up to microversion 2.87. disk_available_least changes with each write to a disk, so it is not
+compared."""
 
 REPORTED = 30.0
 """A service that reported so many seconds ago is up: `service_down_time` is 60 s by default."""

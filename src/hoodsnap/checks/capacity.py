@@ -1,4 +1,4 @@
-"""What placement has allocated of a compute node, compared with what it may allocate."""
+"""Allocations of a compute node in placement, compared with what placement offers of it."""
 
 from __future__ import annotations
 

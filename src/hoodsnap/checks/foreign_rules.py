@@ -53,7 +53,7 @@ class _Foreign(NamedTuple):
     bridge: str
     answer: Answer
     what: str
-    """What it takes: `what vm-a sends`, `all packets`, `all IPv4 packets`."""
+    """The packets that it takes: `what vm-a sends`, `all packets`, `all IPv4 packets`."""
 
 
 @check(Severity.ERROR)

@@ -51,7 +51,7 @@ PROTOCOLS = {
 
 
 class _Pass(NamedTuple):
-    """What a rule lets through. Port numbers and senders are not compared."""
+    """Traffic that a rule lets through. Port numbers and senders are not compared."""
 
     direction: str
     """`ingress` or `egress`"""

@@ -1,6 +1,6 @@
-"""What nova-compute needs at its start: a configuration that it can read, a log that it can write.
+"""nova-compute's next start: can it read its configuration, and write its log?
 
-Neither is missed while it runs.
+While it runs, it needs neither.
 """
 
 from __future__ import annotations

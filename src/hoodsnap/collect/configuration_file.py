@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
+from hoodsnap.collect.log import NO_LOGS
 from hoodsnap.collect.oslo_config import first_error, parse
 from hoodsnap.collect.recorder import RefusedError
 from hoodsnap.collect.trusted.ownership import Owners, opened
@@ -91,12 +92,10 @@ def log_of(service: RunningService | None, options: Configuration, name: str) ->
     if not file and not folder:
         return None
     path = os.path.normpath(os.path.join("/", folder or "", file or f"{name}.log"))
-    return None if "$" in path or path.startswith(_NO_LOGS) else path
+    return None if "$" in path or path.startswith(NO_LOGS) else path
 
 
 _OF_LOGS = ("log_file", "log_dir")
-_NO_LOGS = ("/proc/", "/sys/", "/dev/")
-"""Folders whose files are no logs; anybody may write to some of them."""
 
 
 def described_log(path: str, owners: Owners, root: str) -> dict[str, Any]:

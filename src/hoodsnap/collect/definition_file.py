@@ -11,11 +11,9 @@ from hoodsnap.collect.recorder import Recorder, RefusedError
 from hoodsnap.collect.trusted.ownership import Owners, names_in, opened, read_owned
 from hoodsnap.collect.trusted.running_process import RunningProcess
 from hoodsnap.collect.trusted.service import RunningService
+from hoodsnap.facts.host.daemon import TICKS
 from hoodsnap.facts.host.definition_file import FOLDER, LIST
 from hoodsnap.keep.domain_xml import kept_definition
-
-TICKS = 100
-"""Ticks in a second in which the kernel counts the times of processes, on every architecture."""
 
 MOST = 1000
 """Files that are listed, and at most read."""

@@ -127,14 +127,14 @@ def _nova_logs(recorder: Recorder, conf: Configuration) -> list[Path]:
     name = options.get("log_file", options.get("logfile", "nova-compute.log"))
     folder = options.get("log_dir", options.get("logdir", "/var/log/nova"))
     own = os.path.normpath(os.path.join("/", folder, name))
-    if "$" in own or own.startswith(_NO_LOGS):
+    if "$" in own or own.startswith(NO_LOGS):
         return [*map(Path, NOVA_LOGS)]
     # A process can make its readers wait.
     root = recorder.wait(LAYER, _root_of_nova, _LOOK, source="nova-compute")
     return [*([Path(f"{root}{own}")] if isinstance(root, str) else []), *map(Path, NOVA_LOGS)]
 
 
-_NO_LOGS = ("/proc/", "/sys/", "/dev/")
+NO_LOGS = ("/proc/", "/sys/", "/dev/")
 """Folders with files that change when they are read: /proc/kmsg drops each line it returns."""
 
 
